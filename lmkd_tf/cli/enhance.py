@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes noise from speech recordings.
+
+Usage:
+  lmkd-enhance INPUT OUTPUT [--preset=NAME | --model=FILE] [--backend=keras|tflite|tflm]
+
+INPUT is a wav, flac or ogg file of any sample rate and number of channels, and
+OUTPUT the wav file to write; it has the rate, channels and length of the input.
+INPUT may be a folder: its audio files are written to the folder OUTPUT under the
+same names, as wav. The network hears up to 8 kHz; nothing above is kept.
+
+Examples:
+  lmkd-enhance noisy.flac enhanced.wav
+  lmkd-enhance recordings/ enhanced/ --overwrite
+  lmkd-enhance noisy.wav enhanced.wav --model=student_int8.tflite --backend=tflm
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import app, flags
+
+from lmkd_tf.cli.common import run_program
+
+if TYPE_CHECKING:
+    from lmkd_tf.evaluate.enhance import FolderResult
+    from lmkd_tf.evaluate.streaming import Backend
+
+DEFAULT_PRESET = "nano"
+BACKENDS = ("keras", "tflite", "tflm")
+
+
+def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
+    """Runs the program.
+
+    Args:
+        arguments: Name of the program, input and output.
+        values: Parsed flags.
+
+    Returns:
+        0, or 1 if some files of a folder failed.
+
+    Raises:
+        ValueError: If the arguments or the recording are not usable.
+        FileNotFoundError: If there is no such input or model.
+    """
+    if len(arguments) != 3:
+        raise ValueError(
+            "This program needs INPUT and OUTPUT. "
+            f"Received {list(arguments[1:])}. See lmkd-enhance --help."
+        )
+    source, target = Path(arguments[1]), Path(arguments[2])
+    make_backend = choose_backend(values.preset, values.model, values.backend)
+    if source.is_dir():
+        return _enhance_folder(source, target, make_backend, values.overwrite)
+    _enhance_file(source, target, make_backend, values.overwrite)
+    return 0
+
+
+def choose_backend(
+    preset: str | None, model: str | None, backend: str | None
+) -> "Callable[[], Backend]":
+    """Chooses the network and what runs it.
+
+    Args:
+        preset: Name of a network that ships with the package, or None.
+        model: Model file, or None; with neither, the default preset is used.
+        backend: One of `BACKENDS`; None for Keras, or TFLM for a `.tflite` file.
+
+    Returns:
+        Function that makes a back-end, one per channel.
+
+    Raises:
+        ValueError: If both are given, or the preset has no file for the back-end.
+    """
+    from lmkd_tf.evaluate.backends import keras_backend, open_backend
+    from lmkd_tf.models.presets import from_preset, preset_files
+
+    if preset and model:
+        raise ValueError(
+            "A network is chosen by --preset or by --model. "
+            f"Received --preset={preset} and --model={model}. Leave one out."
+        )
+    is_quantized = bool(model) and Path(str(model)).suffix == ".tflite"
+    kind = backend or ("tflm" if is_quantized else "keras")
+    if model:
+        return lambda: open_backend(kind, model)
+    name = preset or DEFAULT_PRESET
+    files = preset_files(name)
+    if kind == "keras":
+        load_network = functools.cache(from_preset)
+        return lambda: keras_backend(load_network(name))
+    if "tflite" not in files:
+        raise ValueError(
+            f"The back-end {kind} needs a quantized network. "
+            f"Received the preset {name!r}, which is float only. Use --backend=keras."
+        )
+    return lambda: open_backend(kind, files["tflite"])
+
+
+def define_system_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags that choose a network and what runs it."""
+    flags.DEFINE_string(
+        "preset",
+        None,
+        f"Network that ships with the package (default {DEFAULT_PRESET}).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "model", None, "Network of your own: a .keras or .tflite file.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "backend",
+        None,
+        BACKENDS,
+        "What runs it: Keras, TFLite's reference kernels or TFLite Micro. "
+        "Default: tflm for a .tflite file, else keras.",
+        flag_values=values,
+    )
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of this program."""
+    define_system_flags(values)
+    flags.DEFINE_bool("overwrite", False, "Replace outputs that exist already.", flag_values=values)
+
+
+def run_documented(main: Callable[[list[str]], Any], text: str, names: Sequence[str]) -> None:
+    """Runs a program whose `--help` shows a text and the flags that are its own.
+
+    Args:
+        main: As for `lmkd_tf.cli.common.run_program`.
+        text: What the program does and how it is called.
+        names: Flags to list.
+    """
+    # absl looks for both in the module that was started, which is pip's stub here.
+    sys.modules["__main__"].__doc__ = "\n" + text
+    for name in names:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    if {"--help", "-h", "-help"} & set(sys.argv[1:]):
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+    run_program(main)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    define_flags()
+    run_documented(main, __doc__ or "", ("preset", "model", "backend", "overwrite"))
+
+
+def _enhance_file(
+    source: Path, target: Path, make_backend: "Callable[[], Backend]", overwrite: bool
+) -> None:
+    from lmkd_tf.cli.progress import Progress
+    from lmkd_tf.evaluate.enhance import enhance_file
+
+    with Progress(f"Enhance {source.name}") as progress:
+        report = _speed_meter(progress, shows_name=False)
+        enhance_file(source, target, make_backend, overwrite=overwrite, on_progress=report)
+    sys.stdout.write(f"{target}: {progress.note}\n")
+
+
+def _enhance_folder(
+    source: Path, target: Path, make_backend: "Callable[[], Backend]", overwrite: bool
+) -> int:
+    from lmkd_tf.cli.progress import Progress
+    from lmkd_tf.evaluate.enhance import enhance_folder
+
+    with Progress(f"Enhance {source.name}") as progress:
+        report = _speed_meter(progress, shows_name=True)
+        result = enhance_folder(
+            source, target, make_backend, overwrite=overwrite, on_progress=report
+        )
+    _show_result(result, target)
+    return 1 if result.failed else 0
+
+
+def _show_result(result: "FolderResult", target: Path) -> None:
+    counts = [f"{len(result.written)} files written"]
+    if result.skipped:
+        counts.append(f"{len(result.skipped)} without audio left out")
+    sys.stdout.write(f"{target}: {', '.join(counts)}\n")
+    if result.failed:
+        sys.stderr.write(f"{len(result.failed)} files failed:\n")
+        for path, reason in result.failed:
+            sys.stderr.write(f"  {path}: {reason}\n")
+
+
+def _speed_meter(progress: Any, shows_name: bool) -> Callable[[float, float, str], None]:
+    def report(done_seconds: float, total_seconds: float, name: str) -> None:
+        progress.total = total_seconds
+        speed = done_seconds / max(progress.elapsed_seconds, 1e-6)
+        prefix = f"{name}, " if shows_name else ""
+        progress.update(done_seconds, f"{prefix}{speed:.1f} times real time")
+
+    return report
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lmkd-export`: exports the student: int8 and int16 .tflite, manifests, C arrays."""
+
+from absl import flags
+
+from lmkd_tf.cli.common import define_flags, run_program, run_stages
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the program."""
+    if len(arguments) > 1:
+        raise ValueError(
+            f"This program takes flags only. Received {arguments[1:]}. See lmkd-export --help."
+        )
+    run_stages(("export",))
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    define_flags("default", None, None)
+    flags.mark_flags_as_required(["workdir", "data"])
+    run_program(main)
+
+
+if __name__ == "__main__":
+    run()

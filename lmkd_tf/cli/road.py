@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole road in one work directory: which stage needs what, and its results."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmkd_tf.cli import stages
+from lmkd_tf.cli.training import read_history
+from lmkd_tf.cli.workspace import Workspace
+from lmkd_tf.config.files import atomic_path, read_json, write_json
+from lmkd_tf.config.loader import resolve_record
+from lmkd_tf.config.schema import ExperimentConfig
+from lmkd_tf.data.pipeline import EvaluationClip, evaluation_set
+from lmkd_tf.evaluate.backends import StepBackend
+from lmkd_tf.evaluate.report import write_report
+from lmkd_tf.evaluate.scores import score_clips
+from lmkd_tf.evaluate.streaming import StreamingEnhancer
+from lmkd_tf.evaluate.table import summarize
+from lmkd_tf.export.manifest import read_manifest
+from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
+from lmkd_tf.models.enhancer import load_enhancer
+
+# stage -> (stages whose results it reads, parts of the configuration it depends on)
+_NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "teacher": ((), ("data", "teacher", "teacher_preset", "teacher_training")),
+    "student": (("teacher",), ("data", "student", "distill", "distillation_training")),
+    "pruned": (("teacher", "student"), ("data", "student", "distill", "compress")),
+    "quantized": (("teacher", "student", "pruned"), ("data", "student", "distill", "compress")),
+    "export": (("pruned", "quantized"), ("data", "student", "compress")),
+    "scores": (("teacher", "student", "pruned", "export"), ("data", "student")),
+}
+STAGES = tuple(_NEEDS)
+COMMANDS = {
+    "teacher": "lmkd-train",
+    "student": "lmkd-distill",
+    "pruned": "lmkd-compress",
+    "quantized": "lmkd-compress",
+    "export": "lmkd-export",
+}
+_NUM_SHOWN_CLIPS = 6
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a stage reports to.
+
+    Args:
+        callbacks: Keras callbacks for `fit`.
+        on_progress: Called with (done, total) by stages that do not train.
+    """
+
+    callbacks: tuple[Any, ...] = ()
+    on_progress: Any = None
+
+
+class Road:
+    """Runs the stages of one configuration on one data folder.
+
+    Args:
+        config: Resolved configuration.
+        workdir: Work directory; one folder per stage.
+        data_folder: Recordings (see `lmkd_tf.data.folder.read_folder`).
+    """
+
+    def __init__(self, config: ExperimentConfig, workdir: Path, data_folder: Path):
+        self.config = config
+        self.workspace = Workspace(workdir)
+        self.audio = stages.Audio(data_folder, config)
+
+    def is_finished(self, stage: str) -> bool:
+        """Tells whether a stage need not run."""
+        return self.workspace.is_finished(stage, self._settings(stage), _NEEDS[stage][0])
+
+    def run(self, stage: str, listener: Listener | None = None) -> Path:
+        """Runs a stage unless it is finished.
+
+        Args:
+            stage: Name in `STAGES`.
+            listener: Where to report progress.
+
+        Returns:
+            Folder with the results of the stage.
+
+        Raises:
+            FileNotFoundError: If a stage before it has not finished.
+        """
+        for name in _NEEDS[stage][0]:
+            self.workspace.require(name, COMMANDS[name])
+        listener = listener or Listener()
+        make = getattr(self, f"_make_{stage}")
+
+        def make_with_record(folder: Path) -> None:
+            make(folder, listener)
+            write_json(folder / "record.json", resolve_record(self.config))
+
+        return self.workspace.run(stage, self._settings(stage), _NEEDS[stage][0], make_with_record)
+
+    def write_report(self) -> Path:
+        """Writes `report.html` and `results.json` from the finished stages."""
+        scores = self.workspace.require("scores", "lmkd-quickstart")
+        rows, models = read_json(scores / "rows.json"), self._describe_models()
+        corpus = self.audio.corpus
+        record = resolve_record(self.config)
+        results = {"summary": summarize(rows), "models": models, "rows": rows, **record}
+        write_json(self.workspace.root / "results.json", results)
+        path = self.workspace.root / "report.html"
+        write_report(
+            path,
+            title=f"{self.config.student.architecture}: from Keras to a Cortex-M",
+            description=(
+                "A causal student (32 ms window, 16 ms hop, no look-ahead) distilled by latent "
+                "mixup, a reconstruction of the published method, then pruned, quantized to int8 "
+                "and run by TFLite Micro. " + corpus.description
+            ),
+            rows=rows,
+            history={n: read_history(self.workspace.folder(n)) for n in STAGES[:4]},
+            clips=_read_clips(scores / "clips.npz"),
+            models=models,
+            details={**record["config"], "versions": record["versions"]},
+            is_synthetic=corpus.is_synthetic,
+        )
+        return path
+
+    def evaluation_clips(self) -> list[EvaluationClip]:
+        """Returns the fixed noisy utterances of the `test` split."""
+        data = self.config.data
+        return evaluation_set(
+            self.audio.store("speech", "test"),
+            self.audio.store("noise", "test"),
+            snrs_db=data.evaluation_snrs_db,
+            count=data.num_evaluation_clips,
+            seed=self.config.seed,
+        )
+
+    def systems(self) -> dict[str, Any]:
+        """Returns system name -> function from noisy `(N,)` to enhanced `(N,)`."""
+        student = self.config.student.architecture
+        exported = self.workspace.folder("export") / f"{student}_int8.tflite"
+        int8 = StreamingEnhancer(StepBackend(exported, "tflm"))
+        return {
+            "noisy": lambda noisy: noisy,
+            "teacher": _whole(self._load("teacher", "teacher.keras")),
+            f"{student} float": _whole(self._load("student", "student.keras")),
+            f"{student} pruned": _whole(self._load("pruned", "pruned.keras")),
+            f"{student} int8 (TFLM)": int8.enhance,
+        }
+
+    def _settings(self, stage: str) -> dict[str, Any]:
+        whole = asdict(self.config)
+        parts = {name: whole[name] for name in ("seed", "stft", *_NEEDS[stage][1])}
+        if stage == "pruned":
+            parts["compress"].pop("quantization")
+        return {**parts, "corpus": _digest(self.audio.corpus)}
+
+    def _load(self, stage: str, name: str) -> Any:
+        return load_enhancer(self.workspace.folder(stage) / name)
+
+    def _inputs(self, student_stage: str, student_file: str) -> stages.Inputs:
+        return stages.Inputs(
+            teacher=self._load("teacher", "teacher.keras"),
+            student=self._load(student_stage, student_file),
+            projectors=self.workspace.folder("student") / "projectors.npz",
+        )
+
+    def _make_teacher(self, folder: Path, listener: Listener) -> None:
+        stages.train_teacher(self.config, self.audio, folder, list(listener.callbacks))
+
+    def _make_student(self, folder: Path, listener: Listener) -> None:
+        teacher = self._load("teacher", "teacher.keras")
+        callbacks = list(listener.callbacks)
+        stages.distill_student(self.config, self.audio, folder, teacher, callbacks)
+
+    def _make_pruned(self, folder: Path, listener: Listener) -> None:
+        inputs = self._inputs("student", "student.keras")
+        callbacks = list(listener.callbacks)
+        stages.prune_student(self.config, self.audio, folder, inputs, callbacks)
+
+    def _make_quantized(self, folder: Path, listener: Listener) -> None:
+        inputs = self._inputs("pruned", "pruned.keras")
+        callbacks = list(listener.callbacks)
+        stages.quantize_student(self.config, self.audio, folder, inputs, callbacks)
+
+    def _make_export(self, folder: Path, listener: Listener) -> None:
+        del listener
+        stages.export_student(self.config, self.audio, folder, self.workspace.root)
+
+    def _make_scores(self, folder: Path, listener: Listener) -> None:
+        clips = self.evaluation_clips()
+        shown = clips[:: max(1, len(clips) // _NUM_SHOWN_CLIPS)][:_NUM_SHOWN_CLIPS]
+        rows, sounds = [], {clip.name: {} for clip in shown}
+        systems = self.systems()
+        for index, (name, enhance) in enumerate(systems.items()):
+            report = _shifted(listener.on_progress, index, len(systems))
+            rows += score_clips(name, clips, enhance, on_progress=report)
+            for clip in shown:
+                sounds[clip.name][name] = enhance(clip.noisy)
+        _write_clips(folder / "clips.npz", shown, sounds)
+        write_json(folder / "rows.json", rows)
+
+    def _describe_models(self) -> list[dict[str, Any]]:
+        student = self.config.student.architecture
+        entries = []
+        for name, stage, file, note in (
+            ("teacher", "teacher", "teacher.keras", "float32, training only"),
+            (f"{student} float", "student", "student.keras", "float32, distilled"),
+        ):
+            model = self._load(stage, file)
+            parameters = count_parameters(model.core)
+            entry = {"name": name, "parameters": parameters, "bytes": 4 * parameters}
+            macs = macs_per_frame(model.core)
+            entries.append({**entry, "macs_per_hop": macs, "arena_bytes": None, "note": note})
+        for dtype in ("int16", "int8"):
+            manifest = read_manifest(self.workspace.folder("export") / f"{student}_{dtype}.tflite")
+            entries.append(
+                {
+                    "name": f"{student} {dtype}",
+                    "parameters": manifest.parameters,
+                    "macs_per_hop": manifest.macs_per_hop,
+                    "bytes": manifest.model["bytes"],
+                    "arena_bytes": manifest.arena_bytes,
+                    "note": f"TFLite Micro, {dtype} activations, batch norm folded",
+                }
+            )
+        return entries
+
+
+def _whole(model: Any) -> Any:
+    def enhance(noisy: np.ndarray) -> np.ndarray:
+        return np.asarray(model(noisy[None], training=False))[0]
+
+    return enhance
+
+
+def _digest(corpus: Any) -> str:
+    clips = [*corpus.speech, *corpus.noise]
+    text = "\n".join(f"{c.path.name} {c.seconds} {c.split}" for c in clips)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _shifted(on_progress: Any, index: int, count: int) -> Any:
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(index * total + done, count * total)
+
+
+def _write_clips(path: Path, shown: list[EvaluationClip], sounds: dict) -> None:
+    arrays = {}
+    for clip in shown:
+        for label, signal in {**sounds[clip.name], "clean": clip.speech}.items():
+            arrays[f"{clip.name}|{clip.snr_db}|{label}"] = np.asarray(signal, np.float32)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def _read_clips(path: Path) -> list[dict[str, Any]]:
+    clips: dict[str, dict[str, Any]] = {}
+    with np.load(path) as stored:
+        for key in stored.files:
+            name, snr_db, label = key.split("|")
+            entry = {"name": name, "snr_db": float(snr_db), "sample_rate_hz": 16000, "signals": {}}
+            clips.setdefault(name, entry)["signals"][label] = stored[key]
+    return list(clips.values())

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of the road, each from a configuration and a folder to files."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+
+from lmkd_tf.cli.training import epochs_done, fit_stage, make_optimizer
+from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
+from lmkd_tf.compress.quantization import calibrate_ranges, quantize
+from lmkd_tf.compress.twin import make_twin
+from lmkd_tf.config.files import atomic_path, write_json
+from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, TrainConfig
+from lmkd_tf.data.folder import read_folder
+from lmkd_tf.data.index import SPLITS, clips_in
+from lmkd_tf.data.mixing import MixSettings
+from lmkd_tf.data.pipeline import training_pairs, validation_pairs
+from lmkd_tf.data.store import AudioStore, load_store
+from lmkd_tf.distill.distiller import LatentMixupDistiller
+from lmkd_tf.distill.losses import SpeechLoss
+from lmkd_tf.export.manifest import manifest_path
+from lmkd_tf.export.tflite import export_int8, export_int16
+from lmkd_tf.firmware.generate import generate
+from lmkd_tf.models import SpeechEnhancer, build, from_preset
+from lmkd_tf.models.builder import build_core
+from lmkd_tf.models.enhancer import load_enhancer
+
+OnProgress = Callable[[int, int], None]
+
+
+class Audio:
+    """The recordings of a data folder, decoded once and shared by the stages.
+
+    Args:
+        folder: Data folder (see `lmkd_tf.data.folder.read_folder`).
+        config: Resolved configuration.
+    """
+
+    def __init__(self, folder: Path, config: ExperimentConfig):
+        self.corpus = read_folder(folder)
+        self._config = config
+        self._stores: dict[tuple[str, str], AudioStore] = {}
+
+    def load_all(self, on_progress: OnProgress) -> None:
+        """Decodes every split, reporting (files done, files in all)."""
+        splits = [(kind, split) for split in SPLITS for kind in ("speech", "noise")]
+        counts = [len(clips_in(getattr(self.corpus, kind), split, kind)) for kind, split in splits]
+        for index, (kind, split) in enumerate(splits):
+            before, total = sum(counts[:index]), sum(counts)
+            self.store(kind, split, lambda done, _, b=before, t=total: on_progress(b + done, t))
+
+    def store(self, kind: str, split: str, on_progress: OnProgress | None = None) -> AudioStore:
+        """Returns decoded `"speech"` or `"noise"` of a split; skipped files are logged."""
+        key = (kind, split)
+        if key not in self._stores:
+            clips = clips_in(getattr(self.corpus, kind), split, kind)
+            rate_hz = self._config.stft.sample_rate_hz
+            self._stores[key] = load_store(clips, rate_hz, on_progress=on_progress)
+            if self._stores[key].skipped:
+                logging.warning(
+                    "Skipped in %s/%s:\n%s", kind, split, self._stores[key].describe_skipped()
+                )
+        return self._stores[key]
+
+    def training(self, train: TrainConfig, first_batch: int) -> Any:
+        """Returns endless training pairs from batch `first_batch` on."""
+        return training_pairs(
+            self.store("speech", "train"),
+            self.store("noise", "train"),
+            settings=self._mix_settings(),
+            batch_size=train.batch_size,
+            seed=self._config.seed,
+            first_batch=first_batch,
+        )
+
+    def validation(self, train: TrainConfig) -> Any:
+        """Returns the fixed validation pairs."""
+        return validation_pairs(
+            self.store("speech", "valid"),
+            self.store("noise", "valid"),
+            settings=self._mix_settings(),
+            batch_size=train.batch_size,
+            num_batches=self._config.data.num_validation_batches,
+            seed=self._config.seed,
+        )
+
+    def _mix_settings(self) -> MixSettings:
+        data = self._config.data
+        names = ("crop_seconds", "snr_min_db", "snr_max_db", "level_min_dbfs", "level_max_dbfs")
+        return MixSettings(**{name: getattr(data, name) for name in names})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the compression stages start from.
+
+    Args:
+        teacher: Trained teacher.
+        student: Student of the stage before.
+        projectors: `projectors.npz` of the distillation.
+    """
+
+    teacher: Any
+    student: Any
+    projectors: Path
+
+
+def build_network(model: ModelConfig, config: ExperimentConfig) -> SpeechEnhancer:
+    """Builds an untrained network of the configuration."""
+    return build(model.architecture, stft=config.stft, **model.size)
+
+
+def core_builder(model: ModelConfig) -> Callable[..., Any]:
+    """Returns the builder of a network's core (see `lmkd_tf.compress.twin`)."""
+    return functools.partial(build_core, model.architecture, **model.size)
+
+
+def train_teacher(
+    config: ExperimentConfig, audio: Audio, folder: Path, callbacks: list[Any]
+) -> None:
+    """Trains the teacher on both views of each pair, or loads its preset; `teacher.keras`."""
+    if config.teacher_preset:
+        save_model(from_preset(config.teacher_preset), folder / "teacher.keras")
+        return
+    train = config.teacher_training
+    keras.utils.set_random_seed(config.seed)
+    teacher = build_network(config.teacher, config)
+    teacher.compile(optimizer=make_optimizer(train), loss=SpeechLoss(stft=config.stft))
+    pairs = audio.training(train, epochs_done(folder) * train.steps_per_epoch)
+    validation = audio.validation(train).map(_both_views)
+    fit_stage(teacher, pairs.map(_both_views), validation, train, folder, callbacks)
+    save_model(teacher, folder / "teacher.keras")
+
+
+def distill_student(
+    config: ExperimentConfig, audio: Audio, folder: Path, teacher: Any, callbacks: list[Any]
+) -> None:
+    """Distills the teacher into the student; `student.keras`, `projectors.npz`."""
+    train = config.distillation_training
+    keras.utils.set_random_seed(config.seed)
+    distiller = _distiller(config, teacher, build_network(config.student, config), train)
+    pairs = audio.training(train, epochs_done(folder) * train.steps_per_epoch)
+    fit_stage(distiller, pairs, audio.validation(train), train, folder, callbacks)
+    weights = [w for projector in distiller.projectors for w in projector.get_weights()]
+    with atomic_path(folder / "projectors.npz") as temporary:
+        np.savez(temporary, *weights)
+    save_model(distiller.student, folder / "student.keras")
+
+
+def prune_student(
+    config: ExperimentConfig, audio: Audio, folder: Path, inputs: Inputs, callbacks: list[Any]
+) -> None:
+    """Prunes the student under the distiller; `pruned.keras`, `sparsity.json`."""
+    train = config.compress.pruning
+    num_steps = train.epochs * train.steps_per_epoch
+    core = make_twin(core_builder(config.student), inputs.student.core)
+    pruned = prune(core, sparsity=config.compress.sparsity, num_steps=num_steps)
+    callbacks = [PruningStep(pruned), *callbacks]
+    _fit_twin(config, audio, folder, inputs, pruned, train, callbacks)
+    result = build_network(config.student, config)
+    result.core.set_weights(strip_pruning(pruned).get_weights())
+    write_json(folder / "sparsity.json", kernel_sparsity(result.core))
+    save_model(result, folder / "pruned.keras")
+
+
+def quantize_student(
+    config: ExperimentConfig, audio: Audio, folder: Path, inputs: Inputs, callbacks: list[Any]
+) -> None:
+    """Trains the pruned student with fake quantization; `quantized.weights.h5`."""
+    train = config.compress.quantization
+    twin = make_twin(core_builder(config.student), inputs.student.core)
+    quantized = quantize(twin)
+    noisy = (views["first_view"] for views, _ in audio.validation(train))
+    calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
+    _fit_twin(config, audio, folder, inputs, quantized, train, callbacks)
+    write_json(folder / "sparsity.json", kernel_sparsity(quantized))
+    with atomic_path(folder / "quantized.weights.h5") as temporary:
+        quantized.save_weights(str(temporary))
+
+
+def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources: Path) -> None:
+    """Exports int8 and int16 step graphs with manifests, and the C arrays of int8.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings, for the calibration of the int16 graph.
+        folder: Where the results go.
+        sources: Work directory with the finished stages `pruned` and `quantized`.
+    """
+    network = {"architecture": config.student.architecture, "size": config.student.size}
+    weights = sources / "quantized" / "quantized.weights.h5"
+    name = config.student.architecture
+    output = folder / f"{name}_int8.tflite"
+    export_int8(output, **network, weights=weights, stft=config.stft)
+    pruned = load_enhancer(sources / "pruned" / "pruned.keras")
+    export_int16(
+        folder / f"{name}_int16.tflite",
+        **network,
+        core=pruned.core,
+        calibration=_calibration_features(config, audio, pruned),
+        stft=config.stft,
+    )
+    generate(manifest_path(output), folder / "c")
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Writes a `.keras` file atomically."""
+    with atomic_path(path) as temporary:
+        model.save(temporary)
+
+
+def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
+    """Fits a wrapped `tf_keras` core under the distiller; it starts over when interrupted."""
+    keras.utils.set_random_seed(config.seed)
+    student = SpeechEnhancer(core, config.stft)
+    distiller = _distiller(config, inputs.teacher, student, train)
+    with np.load(inputs.projectors) as stored:
+        weights = [stored[name] for name in stored.files]
+    for projector, kernel_and_bias in zip(
+        distiller.projectors, zip(weights[::2], weights[1::2], strict=True), strict=True
+    ):
+        projector.set_weights(list(kernel_and_bias))
+    pairs = audio.training(train, 0)
+    fit_stage(
+        distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False
+    )
+
+
+def _distiller(
+    config: ExperimentConfig, teacher: Any, student: Any, train: TrainConfig
+) -> LatentMixupDistiller:
+    distill = config.distill
+    distiller = LatentMixupDistiller(
+        teacher=teacher,
+        student=student,
+        taps=distill.taps,
+        mixup_alpha=distill.mixup_alpha,
+        distillation_weight=distill.distillation_weight,
+        term_weights=(distill.mixed_weight, distill.latent_weight, distill.output_weight),
+        seed=config.seed,
+    )
+    distiller.compile(optimizer=make_optimizer(train), loss=SpeechLoss(stft=config.stft))
+    return distiller
+
+
+def _calibration_features(
+    config: ExperimentConfig, audio: Audio, model: SpeechEnhancer
+) -> np.ndarray:
+    """Returns features `(T, E)` of consecutive noisy validation frames."""
+    frames: list[np.ndarray] = []
+    wanted = config.compress.num_calibration_frames
+    for views, _ in audio.validation(config.compress.quantization):
+        features, _ = model.analyze(views["first_view"])
+        frames += list(keras.ops.convert_to_numpy(features)[:, :, 0].reshape(-1, model.num_bands))
+        if len(frames) >= wanted:
+            break
+    return np.stack(frames[:wanted])
+
+
+def _both_views(views: dict[str, Any], speech: Any) -> tuple[Any, Any]:
+    noisy = keras.ops.concatenate([views["first_view"], views["second_view"]], axis=0)
+    return noisy, keras.ops.concatenate([speech, speech], axis=0)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed settings of an experiment; every range is checked when it is built."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _require(condition: bool, rule: str, received: str, remedy: str) -> None:
+    if not condition:
+        raise ValueError(f"{rule} Received {received}. {remedy}")
+
+
+def _require_fraction(name: str, value: float) -> None:
+    _require(
+        0.0 <= value < 1.0, f"`{name}` must lie in [0, 1).", f"{value}", "Use for example 0.5."
+    )
+
+
+def _require_positive(name: str, value: float) -> None:
+    _require(value > 0, f"`{name}` must be positive.", f"{value}", "Use a value above zero.")
+
+
+@dataclass(frozen=True)
+class StftConfig:
+    """Frame of the short-time Fourier transform, shared by Python, manifest and C.
+
+    Args:
+        sample_rate_hz: Sampling rate, in Hz.
+        window_length: Square-root Hann window, in samples.
+        hop_length: Advance from frame to frame, in samples.
+        fft_length: Transform length, in samples.
+
+    Raises:
+        ValueError: If overlap-add would not reproduce the input exactly.
+    """
+
+    sample_rate_hz: int = 16000
+    window_length: int = 512
+    hop_length: int = 256
+    fft_length: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "window_length", "hop_length", "fft_length"):
+            _require_positive(name, getattr(self, name))
+        _require(
+            2 * self.hop_length == self.window_length,
+            "`hop_length` must be half of `window_length` so that overlap-add is exact.",
+            f"hop_length={self.hop_length}, window_length={self.window_length}",
+            f"Use {self.window_length // 2}.",
+        )
+        _require(
+            self.fft_length >= self.window_length and self.fft_length % 2 == 0,
+            "`fft_length` must be even and cover the window.",
+            f"fft_length={self.fft_length}, window_length={self.window_length}",
+            f"Use {self.window_length}.",
+        )
+
+    @property
+    def num_bins(self) -> int:
+        """Frequency bins of the one-sided spectrum."""
+        return self.fft_length // 2 + 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What training pairs and evaluation clips are made of.
+
+    Args:
+        crop_seconds: Length of a training crop, in s.
+        snr_min_db: Lowest signal-to-noise ratio drawn, in dB.
+        snr_max_db: Highest signal-to-noise ratio drawn, in dB.
+        level_min_dbfs: Lowest level of the noisy pair, in dBFS.
+        level_max_dbfs: Highest level of the noisy pair, in dBFS.
+        num_validation_batches: Batches of the `valid` split after each epoch.
+        evaluation_snrs_db: Ratios of the fixed evaluation clips, in dB.
+        num_evaluation_clips: Clips of the `test` split that are scored.
+    """
+
+    crop_seconds: float = 2.0
+    snr_min_db: float = -5.0
+    snr_max_db: float = 20.0
+    level_min_dbfs: float = -40.0
+    level_max_dbfs: float = -12.0
+    num_validation_batches: int = 8
+    evaluation_snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)
+    num_evaluation_clips: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("crop_seconds", "num_validation_batches", "num_evaluation_clips"):
+            _require_positive(f"data.{name}", getattr(self, name))
+        for low, high in (("snr_min_db", "snr_max_db"), ("level_min_dbfs", "level_max_dbfs")):
+            _require(
+                getattr(self, low) <= getattr(self, high),
+                f"`data.{low}` must not exceed `data.{high}`.",
+                f"{getattr(self, low)} and {getattr(self, high)}",
+                "Swap the two values.",
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One network; a size that is None is the architecture's own.
+
+    Args:
+        architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
+        num_bands: Number of frequency bands.
+        channels: Width of the blocks.
+        dilations: Dilation of each block, in frames.
+    """
+
+    architecture: str = "nano"
+    num_bands: int | None = None
+    channels: int | None = None
+    dilations: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_bands", "channels"):
+            if getattr(self, name) is not None:
+                _require_positive(name, getattr(self, name))
+        _require(
+            self.dilations is None or (len(self.dilations) > 0 and min(self.dilations) > 0),
+            "`dilations` must hold at least one positive number of frames.",
+            f"{self.dilations}",
+            "Use for example (1, 2, 4, 8).",
+        )
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """Size arguments that differ from the architecture's own."""
+        sizes = {name: getattr(self, name) for name in ("num_bands", "channels", "dilations")}
+        return {name: value for name, value in sizes.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length and pace of one training stage.
+
+    Args:
+        epochs: Number of epochs.
+        steps_per_epoch: Optimizer steps per epoch.
+        batch_size: Pairs per step.
+        learning_rate: Highest learning rate of the cosine schedule.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: Decoupled weight decay (AdamW).
+        clip_norm: Largest global norm of the gradient.
+    """
+
+    epochs: int = 10
+    steps_per_epoch: int = 100
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    weight_decay: float = 1e-4
+    clip_norm: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "clip_norm"):
+            _require_positive(name, getattr(self, name))
+        _require(
+            self.warmup_steps >= 0,
+            "`warmup_steps` must not be negative.",
+            f"{self.warmup_steps}",
+            "Use 0 for no warm-up.",
+        )
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """The distillation objective; symbols as in `docs/formula.md`.
+
+    Args:
+        taps: Triples `(name, teacher_layer, student_layer)`, input to output.
+            The mixed latent of the last one goes on through the student.
+        mixup_alpha: λ ~ Beta(mixup_alpha, mixup_alpha). Reconstructed.
+        distillation_weight: Factor on the three terms below; 0 trains the plain
+            student on the same pairs.
+        mixed_weight: Weight w_m of the decoded mixed latent. Reconstructed.
+        latent_weight: Weight w_f of the latent distance. Reconstructed.
+        output_weight: Weight w_o of output distillation. Reconstructed: 0.
+    """
+
+    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "block_12", "block_8"),)
+    mixup_alpha: float = 1.0
+    distillation_weight: float = 1.0
+    mixed_weight: float = 1.0
+    latent_weight: float = 1.0
+    output_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_positive("distill.mixup_alpha", self.mixup_alpha)
+        for name in ("distillation_weight", "mixed_weight", "latent_weight", "output_weight"):
+            _require(
+                getattr(self, name) >= 0,
+                f"`distill.{name}` must not be negative.",
+                f"{getattr(self, name)}",
+                "Use 0 to switch the term off.",
+            )
+
+
+@dataclass(frozen=True)
+class CompressConfig:
+    """Pruning and quantization-aware training.
+
+    Args:
+        sparsity: Share of zeros in every pruned kernel, in [0, 1).
+        pruning: Training during pruning.
+        quantization: Training with fake quantization.
+        num_calibration_frames: Frames for post-training int16x8 calibration.
+    """
+
+    sparsity: float = 0.5
+    pruning: TrainConfig = field(default_factory=TrainConfig)
+    quantization: TrainConfig = field(default_factory=TrainConfig)
+    num_calibration_frames: int = 1000
+
+    def __post_init__(self) -> None:
+        _require_fraction("compress.sparsity", self.sparsity)
+        _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """A whole experiment, from corpus to exported student.
+
+    Args:
+        name: Name in records and reports.
+        seed: Seed of weights, pairs and λ.
+        stft: Frame of the transform.
+        data: Training pairs and evaluation clips.
+        teacher_preset: Trained teacher to load instead of training one, or `""`.
+        teacher: Network of the teacher.
+        student: Network of the student.
+        teacher_training: Training of the teacher.
+        distillation_training: Training of the student.
+        distill: Distillation objective.
+        compress: Pruning and quantization-aware training.
+    """
+
+    name: str = "default"
+    seed: int = 0
+    stft: StftConfig = field(default_factory=StftConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher_preset: str = ""
+    teacher: ModelConfig = field(default_factory=lambda: ModelConfig(architecture="wide"))
+    student: ModelConfig = field(default_factory=ModelConfig)
+    teacher_training: TrainConfig = field(default_factory=TrainConfig)
+    distillation_training: TrainConfig = field(default_factory=TrainConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    compress: CompressConfig = field(default_factory=CompressConfig)

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws speech crops and noise; pure numpy, every draw from the generator passed in.
+
+Speech and noise come from pools, which are stores with what drawing needs: weights,
+levels, and which clips share a speaker.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+from lmkd_tf.data.store import AudioStore
+from lmkd_tf.dsp.level import db_to_gain, gain_to_dbfs, rms_dbfs
+from lmkd_tf.dsp.pcm import int16_to_float
+
+# Joint of a looped clip, and pause between two utterances of one speaker.
+_FADE_SECONDS = 0.02
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 0.3
+# Part of a crop that holds speech where a crop is to be partly silent.
+_MIN_SPEECH_SHARE, _MAX_SPEECH_SHARE = 0.3, 0.85
+_MAX_CLIPS_PER_CROP = 8
+# A noise segment this much quieter than its recording is a pause, and drawn again.
+_MAX_QUIETER_THAN_CLIP_DB = 15.0
+_MAX_DRAWS = 5
+_MIN_BABBLE_VOICES, _MAX_BABBLE_VOICES = 3, 6
+_BABBLE_SPREAD_DB = 4.0
+_TWO_NOISES_SPREAD_DB = 6.0
+_TILT_PIVOT_HZ = 1000.0
+_SCALE_DBFS = -26.0
+
+
+@dataclass(frozen=True)
+class MixSettings:
+    """Says how noisy crops are drawn.
+
+    Args:
+        crop_seconds: Length of a crop in s.
+        snr_min_db: Lowest SNR in dB: active speech level over noise RMS.
+        snr_max_db: Highest SNR in dB.
+        level_min_dbfs: Lowest RMS level of the noisy signal in dBFS.
+        level_max_dbfs: Highest RMS level; less where a peak would pass `peak_limit`.
+        peak_limit: Largest sample magnitude of views and speech, in (0, 1].
+        partial_silence_probability: Share of crops that are partly without speech.
+        two_noises_probability: Share of noises that are a sum of two recordings.
+        babble_probability: Share of noises made of 3 to 6 other speakers.
+        tilt_probability: Share of noises whose spectrum is tilted.
+        tilt_max_db: Largest gain of the tilt in dB, treble over bass, up or down.
+
+    Raises:
+        ValueError: If a range is empty or a probability is not in [0, 1].
+    """
+
+    crop_seconds: float = 2.0
+    snr_min_db: float = -5.0
+    snr_max_db: float = 20.0
+    level_min_dbfs: float = -40.0
+    level_max_dbfs: float = -12.0
+    peak_limit: float = 0.99
+    partial_silence_probability: float = 0.1
+    two_noises_probability: float = 0.2
+    babble_probability: float = 0.1
+    tilt_probability: float = 0.3
+    tilt_max_db: float = 6.0
+
+    def __post_init__(self) -> None:
+        _require(self.crop_seconds >= 0.1, "`crop_seconds` must be at least 0.1 s", self)
+        _require(self.snr_min_db <= self.snr_max_db, "The SNR range must not be empty", self)
+        _require(
+            self.level_min_dbfs <= self.level_max_dbfs <= 0.0,
+            "The level range must not be empty and must end at 0 dBFS or below",
+            self,
+        )
+        _require(0.0 < self.peak_limit <= 1.0, "`peak_limit` must be in (0, 1]", self)
+        _require(self.tilt_max_db >= 0.0, "`tilt_max_db` must not be negative", self)
+        for name in ("partial_silence", "two_noises", "babble", "tilt"):
+            probability = getattr(self, f"{name}_probability")
+            rule = f"`{name}_probability` must be in [0, 1]"
+            _require(0.0 <= probability <= 1.0, rule, self)
+
+
+def _require(is_met: bool, rule: str, received: MixSettings) -> None:
+    if not is_met:
+        raise ValueError(f"{rule}. Received {received}. Correct that value.")
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechPool:
+    """Speech to draw from.
+
+    Args:
+        signals: Clips, int16, shapes `(N,)`.
+        groups: Speaker of each clip.
+        cumulative: Running sum of the draw weights, ends at 1, shape `(clips,)`.
+        members: Clip indices of each speaker.
+        sample_rate_hz: Sample rate in Hz.
+    """
+
+    signals: list[np.ndarray]
+    groups: list[str]
+    cumulative: np.ndarray
+    members: dict[str, np.ndarray]
+    sample_rate_hz: int
+
+
+@dataclass(frozen=True, eq=False)
+class NoisePool:
+    """Noise to draw from.
+
+    Args:
+        signals: Clips, int16, shapes `(N,)`.
+        cumulative: Running sum of the draw weights, ends at 1, shape `(clips,)`.
+        levels_dbfs: RMS level of each whole clip in dBFS, shape `(clips,)`.
+        sample_rate_hz: Sample rate in Hz.
+    """
+
+    signals: list[np.ndarray]
+    cumulative: np.ndarray
+    levels_dbfs: np.ndarray
+    sample_rate_hz: int
+
+
+def speech_pool(store: AudioStore) -> SpeechPool:
+    """Makes a pool in which every second of speech is equally likely."""
+    groups = [clip.group for clip in store.clips]
+    weights = np.array([signal.size for signal in store.signals], dtype=np.float64)
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    return SpeechPool(
+        signals=store.signals,
+        groups=groups,
+        cumulative=np.cumsum(weights / weights.sum()),
+        members={group: np.array(indices) for group, indices in members.items()},
+        sample_rate_hz=store.sample_rate_hz,
+    )
+
+
+def noise_pool(store: AudioStore) -> NoisePool:
+    """Makes a pool that favors rare kinds of noise.
+
+    A category is drawn in proportion to the square root of its length, a clip within
+    it in proportion to its length.
+    """
+    sizes = np.array([signal.size for signal in store.signals], dtype=np.float64)
+    names = [clip.category for clip in store.clips]
+    totals = dict.fromkeys(names, 0.0)
+    for name, size in zip(names, sizes, strict=True):
+        totals[name] += size
+    weights = sizes / np.sqrt([totals[name] for name in names])
+    levels = [rms_dbfs(int16_to_float(signal)) for signal in store.signals]
+    return NoisePool(
+        signals=store.signals,
+        cumulative=np.cumsum(weights / weights.sum()),
+        levels_dbfs=np.array(levels),
+        sample_rate_hz=store.sample_rate_hz,
+    )
+
+
+def draw_index(rng: np.random.Generator, cumulative: np.ndarray) -> int:
+    """Draws an index by its weight; `cumulative` is the running sum, shape `(clips,)`."""
+    index = int(np.searchsorted(cumulative, rng.random(), side="right"))
+    return min(index, cumulative.size - 1)
+
+
+def loop_clip(
+    signal: np.ndarray, offset: int, num_samples: int, fade_samples: int = 320
+) -> np.ndarray:
+    """Cuts a segment out of a clip, starting the clip again where it ends.
+
+    At each restart the end of the clip fades out while its start fades in, with equal
+    power since the two are unrelated.
+
+    Args:
+        signal: Clip, int16, shape `(N,)`, not empty.
+        offset: First sample, in `[0, N)`.
+        num_samples: Length of the segment in samples.
+        fade_samples: Length of the cross-fade; at most a quarter of the clip is used.
+
+    Returns:
+        Segment, float32, shape `(num_samples,)`, in [-1, 1] but for overlapping peaks.
+    """
+    if offset + num_samples <= signal.size:
+        return int16_to_float(signal[offset : offset + num_samples])
+    clip = int16_to_float(signal)
+    fade = min(fade_samples, signal.size // 4)
+    joint = signal.size - fade
+    rise = np.sin(0.5 * np.pi * (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1))
+    crossed = clip[joint:] * rise[::-1] + clip[:fade] * rise
+    period = np.concatenate([crossed, clip[fade:joint]])
+    repeats = np.tile(period, 2 + num_samples // period.size)
+    if offset > joint:
+        return repeats[offset - joint :][:num_samples]
+    return np.concatenate([clip[offset:joint], repeats])[:num_samples]
+
+
+def draw_noise_clip(rng: np.random.Generator, pool: NoisePool, num_samples: int) -> np.ndarray:
+    """Draws a segment of one noise recording, at -26 dBFS.
+
+    A segment that is mostly a pause of its recording is drawn again, so that the silence
+    between two barks is not amplified into a roar.
+
+    Args:
+        rng: Generator of all draws.
+        pool: Noise to draw from.
+        num_samples: Length in samples.
+
+    Returns:
+        Noise, float32, shape `(num_samples,)`.
+    """
+    noise = np.zeros(num_samples, dtype=np.float32)
+    for _ in range(_MAX_DRAWS):
+        index = draw_index(rng, pool.cumulative)
+        signal = pool.signals[index]
+        last_start = signal.size - num_samples
+        offset = int(rng.integers(last_start + 1 if last_start > 0 else signal.size))
+        noise = loop_clip(signal, offset, num_samples, round(_FADE_SECONDS * pool.sample_rate_hz))
+        if rms_dbfs(noise) > pool.levels_dbfs[index] - _MAX_QUIETER_THAN_CLIP_DB:
+            break
+    return noise * np.float32(gain_to_dbfs(noise, _SCALE_DBFS))
+
+
+def draw_babble(
+    rng: np.random.Generator, pool: SpeechPool, num_samples: int, talker: str
+) -> np.ndarray:
+    """Sums 3 to 6 voices other than the talker, at levels within ±4 dB.
+
+    Args:
+        rng: Generator of all draws.
+        pool: Speech of the same split.
+        num_samples: Length in samples.
+        talker: Speaker who must not be in the babble.
+
+    Returns:
+        Babble, float32, shape `(num_samples,)`, at about -26 dBFS; silence if the pool
+        has no other speaker.
+    """
+    babble = np.zeros(num_samples, dtype=np.float32)
+    for _ in range(int(rng.integers(_MIN_BABBLE_VOICES, _MAX_BABBLE_VOICES + 1))):
+        index = draw_index(rng, pool.cumulative)
+        signal = pool.signals[index]
+        offset = int(rng.integers(signal.size))
+        level_dbfs = _SCALE_DBFS + rng.uniform(-_BABBLE_SPREAD_DB, _BABBLE_SPREAD_DB)
+        if pool.groups[index] != talker:
+            voice = loop_clip(signal, offset, num_samples)
+            babble += voice * np.float32(gain_to_dbfs(voice, level_dbfs))
+    return babble * np.float32(gain_to_dbfs(babble, _SCALE_DBFS))
+
+
+def tilt_spectrum(samples: np.ndarray, tilt_db: float, sample_rate_hz: int) -> np.ndarray:
+    """Tilts a spectrum about 1 kHz by a first-order shelf.
+
+    Args:
+        samples: Signal, float32, shape `(N,)`.
+        tilt_db: Gain of treble over bass in dB: half of it up, half of it down.
+        sample_rate_hz: Sample rate in Hz.
+
+    Returns:
+        Filtered signal, float32, shape `(N,)`.
+    """
+    # H(s) = (s g + w) / (s + w g), bilinear: gain 1/g at 0 Hz, 1 at the pivot, g on top.
+    gain = db_to_gain(tilt_db / 2.0)
+    warped = np.tan(np.pi * _TILT_PIVOT_HZ / sample_rate_hz)
+    numerator = np.array([gain + warped, warped - gain])
+    denominator = np.array([1.0 + warped * gain, warped * gain - 1.0])
+    scale = denominator[0]
+    coefficients = (numerator / scale).astype(np.float32), (denominator / scale).astype(np.float32)
+    return np.asarray(lfilter(*coefficients, samples), dtype=np.float32)
+
+
+def draw_noise(
+    rng: np.random.Generator,
+    noises: NoisePool,
+    voices: SpeechPool,
+    talker: str,
+    settings: MixSettings,
+) -> np.ndarray:
+    """Draws one noise of the length of a crop: a recording, two of them, or babble.
+
+    Args:
+        rng: Generator of all draws.
+        noises: Noise recordings.
+        voices: Speech for babble, of the same split.
+        talker: Speaker of the crop, kept out of the babble.
+        settings: Shares of the kinds.
+
+    Returns:
+        Noise, float32, shape `(N,)`, at any level: the SNR is set later.
+    """
+    num_samples = round(settings.crop_seconds * noises.sample_rate_hz)
+    kind, tilted = rng.random(2)
+    noise = np.zeros(num_samples, dtype=np.float32)
+    if kind < settings.babble_probability:
+        noise = draw_babble(rng, voices, num_samples, talker)
+    if not noise.any():  # Also where the talker is the only voice.
+        noise = draw_noise_clip(rng, noises, num_samples)
+    if 0.0 <= kind - settings.babble_probability < settings.two_noises_probability:
+        spread_db = rng.uniform(-_TWO_NOISES_SPREAD_DB, _TWO_NOISES_SPREAD_DB)
+        second = draw_noise_clip(rng, noises, num_samples)
+        noise = noise + second * np.float32(db_to_gain(spread_db))
+    if tilted < settings.tilt_probability:
+        tilt_db = rng.uniform(-settings.tilt_max_db, settings.tilt_max_db)
+        noise = tilt_spectrum(noise, tilt_db, noises.sample_rate_hz)
+    return noise
+
+
+def draw_speech(
+    rng: np.random.Generator, pool: SpeechPool, settings: MixSettings
+) -> tuple[np.ndarray, str]:
+    """Draws one crop of clean speech and its speaker.
+
+    A clip shorter than the crop is followed by more clips of the same speaker; where
+    there are none, and in the share of crops that is to be partly silent, the rest of
+    the crop is zeros on either side.
+
+    Args:
+        rng: Generator of all draws.
+        pool: Speech to draw from.
+        settings: Crop length and share of partly silent crops.
+
+    Returns:
+        Speech, float32, shape `(N,)`, at its recorded level, and the speaker.
+    """
+    num_samples = round(settings.crop_seconds * pool.sample_rate_hz)
+    num_wanted = num_samples
+    if rng.random() < settings.partial_silence_probability:
+        num_wanted = int(num_samples * rng.uniform(_MIN_SPEECH_SHARE, _MAX_SPEECH_SHARE))
+    index = draw_index(rng, pool.cumulative)
+    signal = pool.signals[index]
+    if signal.size >= num_wanted:
+        offset = int(rng.integers(signal.size - num_wanted + 1))
+        part = int16_to_float(signal[offset : offset + num_wanted])
+    else:
+        part = _join_clips(rng, pool, index, num_wanted)
+    return _place(rng, part, num_samples, pool.sample_rate_hz), pool.groups[index]
+
+
+def _join_clips(
+    rng: np.random.Generator, pool: SpeechPool, first: int, num_wanted: int
+) -> np.ndarray:
+    """Returns up to `num_wanted` samples of one speaker's clips, float32, in random order."""
+    members = pool.members[pool.groups[first]]
+    others = rng.permutation(members[members != first])[: _MAX_CLIPS_PER_CROP - 1]
+    parts = [pool.signals[first]]
+    length = parts[0].size
+    for index in others:
+        if length >= num_wanted:
+            break
+        pause = int(rng.uniform(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS) * pool.sample_rate_hz)
+        parts += [np.zeros(pause, dtype=np.int16), pool.signals[index]]
+        length += pause + pool.signals[index].size
+    return int16_to_float(np.concatenate(parts)[:num_wanted])
+
+
+def _place(
+    rng: np.random.Generator, part: np.ndarray, num_samples: int, sample_rate_hz: int
+) -> np.ndarray:
+    """Puts speech at a random place of a silent crop, its cut ends faded over 20 ms."""
+    if part.size == num_samples:
+        return part
+    start = int(rng.integers(num_samples - part.size + 1))
+    fade = min(round(_FADE_SECONDS * sample_rate_hz), part.size // 2)
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    crop = np.zeros(num_samples, dtype=np.float32)
+    crop[start : start + part.size] = part
+    crop[start : start + fade] *= ramp
+    crop[start + part.size - fade : start + part.size] *= ramp[::-1]
+    return crop

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latent mixup knowledge distillation (a reconstruction) and its losses."""

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From noisy speech to enhanced speech around any band-mask network."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.dsp.erb import erb_matrix
+from lmkd_tf.dsp.features import band_features
+from lmkd_tf.dsp.mask import apply_band_mask
+from lmkd_tf.dsp.stft import inverse_stft, stft
+from lmkd_tf.models.taps import TappedModel
+
+
+@keras.saving.register_keras_serializable(package="lmkd_tf")
+class SpeechEnhancer(keras.Model):
+    """Enhances waveforms: STFT, band features, `core`, mask, inverse STFT.
+
+    Args:
+        core: Network from features `(B, T, 1, E)` to a mask `(B, T, 1, E)`. A
+            Keras 3 model, or its `tf_keras` twin while it is compressed (a twin
+            is not tracked: save the twin itself then).
+        stft: Frame of the transform; a `StftConfig` or its fields as a dict.
+
+    Input shape:
+        Noisy speech in [-1, 1], `(B, N)`.
+
+    Output shape:
+        Enhanced speech, `(B, N)`.
+    """
+
+    def __init__(self, core: Any, stft: StftConfig | dict | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.core = core
+        self.stft = StftConfig(**stft) if isinstance(stft, dict) else stft or StftConfig()
+        self.num_bands = int(core.input_shape[-1])
+        self._matrix = erb_matrix(self.stft, self.num_bands)
+        self.built = True
+
+    @property
+    def memory_frames(self) -> int:
+        """Frames before the newest that a mask depends on."""
+        kernels = (
+            (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+            for layer in self.core.layers
+            if hasattr(layer, "dilation_rate")
+        )
+        return sum(kernels)
+
+    def features(self, spectrum):
+        """Returns features `(B, T, 1, E)` of a spectrum `(B, T, F, 2)`."""
+        return band_features(spectrum, self._matrix)[:, :, None]
+
+    def analyze(self, noisy) -> tuple[Any, Any]:
+        """Returns features `(B, T, 1, E)` and spectrum `(B, T, F, 2)` of `(B, N)`."""
+        spectrum = stft(noisy, self.stft)
+        return self.features(spectrum), spectrum
+
+    def synthesize(self, spectrum, mask, num_samples):
+        """Returns `(B, N)` from a spectrum `(B, T, F, 2)` and a mask `(B, T, 1, E)`."""
+        masked = apply_band_mask(spectrum, mask[:, :, 0], self._matrix)
+        return inverse_stft(masked, self.stft, num_samples)
+
+    def call(self, noisy, training: bool = False):
+        """Enhances noisy speech `(B, N)`."""
+        features, spectrum = self.analyze(noisy)
+        mask = self.core(features, training=training)
+        return self.synthesize(spectrum, mask, _num_samples(noisy))
+
+    def tapped(self, layer_names: list[str]) -> "TappedEnhancer":
+        """Returns this model split at named layers of its core."""
+        return TappedEnhancer(self, layer_names)
+
+    def get_config(self) -> dict:
+        """Returns the constructor arguments as plain values."""
+        frame = {name: getattr(self.stft, name) for name in self.stft.__dataclass_fields__}
+        core = keras.saving.serialize_keras_object(self.core)
+        return {**super().get_config(), "core": core, "stft": frame}
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SpeechEnhancer":
+        """Builds the model from `get_config`."""
+        core = keras.saving.deserialize_keras_object(config["core"], custom_objects=custom_objects)
+        return cls(**{**config, "core": core})
+
+
+def load_enhancer(path: str | Path) -> SpeechEnhancer:
+    """Loads a `.keras` file of a `SpeechEnhancer`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or holds something else.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"A trained model is needed. Received {path}, which does not exist. "
+            "Check the path or train the model first."
+        )
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many types for a damaged archive
+        raise ValueError(
+            f"The file must hold a Keras model. Received {path}, which cannot be read "
+            f"({type(error).__name__}). Restore the file or train it again."
+        ) from error
+    if not isinstance(model, SpeechEnhancer):
+        raise ValueError(
+            "The file must hold a SpeechEnhancer. "
+            f"Received {path} with a {type(model).__name__}. Use a file written by lmkd-train."
+        )
+    return model
+
+
+class TappedEnhancer:
+    """The `TappedModel` of a `SpeechEnhancer`: splits its core, keeps its ends."""
+
+    def __init__(self, enhancer: SpeechEnhancer, layer_names: list[str]):
+        self._enhancer = enhancer
+        self._core = TappedModel(enhancer.core, layer_names)
+        self.widths = self._core.widths
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """Variables that the optimizer may change."""
+        return self._core.trainable_variables
+
+    def encode(self, noisy, training: bool) -> tuple[list[Any], list[Any]]:
+        """Returns latents and context `[noisy, spectrum]` of noisy speech `(B, N)`."""
+        features, spectrum = self._enhancer.analyze(noisy)
+        latents, _ = self._core.encode(features, training)
+        return latents, [noisy, spectrum]
+
+    def decode(self, latent, context: list[Any], training: bool):
+        """Returns speech `(B, N)` decoded from the last tap's latent."""
+        noisy, spectrum = context
+        features = self._enhancer.features(spectrum)
+        mask = self._core.decode(latent, [features], training)
+        return self._enhancer.synthesize(spectrum, mask, _num_samples(noisy))
+
+
+def _num_samples(samples):
+    return samples.shape[1] if samples.shape[1] is not None else ops.shape(samples)[1]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from lmkd_tf.data.mixing import MixSettings, noise_pool, speech_pool
+from lmkd_tf.data.pairing import draw_pair, mix_pair
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def speech():
+    time = np.arange(16000) / 16000
+    return (0.05 * np.sin(2 * np.pi * 300 * time)).astype(np.float32)  # no pauses: power 0.00125
+
+
+@pytest.fixture
+def noises(rng):
+    return (3.0 * rng.standard_normal((2, 16000))).astype(np.float32)
+
+
+def power(samples):
+    return np.mean(samples.astype(np.float64) ** 2)
+
+
+def test_the_snr_of_each_view_is_the_one_asked_for(speech, noises):
+    views, clean = mix_pair(speech, noises, np.array([-5.0, 12.0]), -30.0)
+    measured = [10 * np.log10(power(clean) / power(view - clean)) for view in views]
+    assert measured == pytest.approx([-5.0, 12.0], abs=0.01)
+
+
+def test_one_gain_serves_both_views_and_the_speech(speech, noises):
+    views, clean = mix_pair(speech, noises, np.array([0.0, 10.0]), -25.0)
+    gain = np.dot(clean, speech) / np.dot(speech, speech)
+    assert clean == pytest.approx(gain * speech, abs=1e-7)
+    for view, noise, snr_db in zip(views, noises, (0.0, 10.0), strict=True):
+        noise_gain = np.sqrt(0.00125 / power(noise) * 10 ** (-snr_db / 10))
+        # What is left after the speech is the noise alone, at the gain of the speech.
+        assert view - clean == pytest.approx(gain * noise_gain * noise, abs=2e-5)
+
+
+def test_the_views_have_the_level_asked_for(speech, noises):
+    views, _ = mix_pair(speech, noises, np.array([0.0, 3.0]), -31.0)
+    assert 10 * np.log10(power(views)) == pytest.approx(-31.0, abs=0.01)
+
+
+def test_peaks_lower_the_common_gain_and_nothing_is_clipped(speech, noises):
+    noises[1, 77] = 300.0
+    views, clean = mix_pair(speech, noises, np.array([20.0, 0.0]), -3.0)
+    peak = max(np.abs(views).max(), np.abs(clean).max())
+    assert 0.98 < peak <= 0.99
+    assert 10 * np.log10(power(clean) / power(views[1] - clean)) == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_view_may_be_quieter_than_its_speech_and_the_speech_is_protected_too(speech):
+    # Noise that cancels the speech: only the clean signal peaks.
+    views, clean = mix_pair(speech, -speech[np.newaxis] * 0.999, np.array([0.0]), -6.0)
+    assert np.abs(views).max() < 0.01
+    assert np.abs(clean).max() <= 0.99
+
+
+def test_a_crop_without_speech_still_gets_noise_at_the_level(noises):
+    views, clean = mix_pair(np.zeros(16000, np.float32), noises, np.array([0.0, 0.0]), -30.0)
+    assert not clean.any()
+    assert 10 * np.log10(power(views)) == pytest.approx(-30.0, abs=0.01)
+
+
+def test_all_silence_stays_silence():
+    zeros = np.zeros(1600, np.float32)
+    views, clean = mix_pair(zeros, np.stack([zeros, zeros]), np.array([0.0, 5.0]), -20.0)
+    assert not views.any()
+    assert not clean.any()
+
+
+@pytest.mark.parametrize(("shape", "num_snrs"), [((2, 15999), 2), ((2, 16000), 1), ((16000,), 2)])
+def test_shapes_that_do_not_fit_are_refused(speech, shape, num_snrs):
+    with pytest.raises(ValueError, match=r"must have shapes \(N,\), \(V, N\) and \(V,\). Received"):
+        mix_pair(speech, np.zeros(shape, np.float32), np.zeros(num_snrs), -20.0)
+
+
+@pytest.fixture
+def pools(make_store):
+    voices = [0.2 * np.sin(np.arange(40000) * step) for step in (0.05, 0.11, 0.17)]
+    noise = [0.003 * np.random.default_rng(seed).uniform(-1, 1, 30000) for seed in range(4)]
+    return speech_pool(make_store(voices, ["a", "b", "c"])), noise_pool(make_store(noise))
+
+
+def test_a_pair_shares_its_speech_and_has_two_different_noises(pools, rng):
+    settings = MixSettings(crop_seconds=1.0, babble_probability=0.0)
+    for _ in range(20):
+        first, second, speech = draw_pair(rng, pools[0], pools[1], settings)
+        noise = np.stack([first - speech, second - speech])
+        assert abs(np.corrcoef(noise)[0, 1]) < 0.2
+        assert abs(np.corrcoef(speech, noise[0])[0, 1]) < 0.2
+
+
+def test_snrs_and_levels_fill_their_ranges(pools, rng):
+    settings = MixSettings(
+        crop_seconds=1.0, partial_silence_probability=0.0, babble_probability=0.0
+    )
+    pairs = [draw_pair(rng, pools[0], pools[1], settings) for _ in range(150)]
+    snrs_db = [10 * np.log10(power(s) / power(v - s)) for a, b, s in pairs for v in (a, b)]
+    levels = [10 * np.log10((power(a) + power(b)) / 2) for a, b, _ in pairs]
+    assert -5.1 < min(snrs_db) < -4 < 19 < max(snrs_db) < 20.1
+    assert -40.1 < min(levels) < -38 < -14 < max(levels) < -11.9
+
+
+def test_equal_generators_give_equal_pairs(pools):
+    draws = [
+        draw_pair(np.random.default_rng(7), pools[0], pools[1], MixSettings()) for _ in range(2)
+    ]
+    assert all(np.array_equal(*signals) for signals in zip(*draws, strict=True))

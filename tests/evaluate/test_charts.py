@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+import base64
+import io
+import struct
+import zlib
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import soundfile
+
+from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.evaluate.charts import (
+    Line,
+    data_uri,
+    line_chart,
+    mark,
+    png,
+    spectrogram_png,
+    spectrum_db,
+    ticks,
+    wav,
+)
+
+
+def _decode(image):
+    """Decodes the palette images that we write, by the PNG specification."""
+    chunks, position = {}, 8
+    while position < len(image):
+        length, kind = struct.unpack(">I4s", image[position : position + 8])
+        data = image[position + 8 : position + 8 + length]
+        (checksum,) = struct.unpack(">I", image[position + 8 + length : position + 12 + length])
+        assert checksum == zlib.crc32(kind + data)
+        chunks[kind] = data
+        position += 12 + length
+    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    return rows[:, 1:], np.frombuffer(chunks[b"PLTE"], np.uint8).reshape(-1, 3)
+
+
+def test_png_holds_pixels_and_palette():
+    pixels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    palette = np.array([[0, 0, 0], [9, 8, 7], [255, 255, 255]], np.uint8)
+    image = png(pixels, palette)
+    assert image.startswith(b"\x89PNG\r\n\x1a\n")
+    decoded, colors = _decode(image)
+    np.testing.assert_array_equal(decoded, pixels)
+    np.testing.assert_array_equal(colors, palette)
+
+
+def test_spectrogram_shows_a_tone_at_its_frequency():
+    samples = 0.5 * np.sin(2 * np.pi * 2000 * np.arange(16000) / 16000)
+    level_db = spectrum_db(samples, StftConfig())
+    assert set(np.argmax(level_db[2:-2], axis=1)) == {64}  # 2000 Hz in bins of 31.25 Hz
+    pixels, _ = _decode(spectrogram_png(samples, StftConfig(), float(level_db.max())))
+    assert pixels.shape == (257, 64)  # 63 hops of 256 samples, and one for the overlap
+    assert set(np.argmax(pixels[:, 2:-2], axis=0)) == {256 - 64}  # high frequencies on top
+
+
+def test_wav_is_read_back_exactly():
+    samples = np.array([0.0, 0.5, -0.25], np.float32)
+    decoded, rate_hz = soundfile.read(io.BytesIO(wav(samples, 22050)))
+    assert rate_hz == 22050
+    np.testing.assert_array_equal(decoded, samples)
+
+
+def test_data_uri_holds_the_content():
+    assert base64.b64decode(data_uri(b"abc", "text/plain").split(",")[1]) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.1, 2.9, [1.0, 1.5, 2.0, 2.5, 3.0]),
+        (-3, 17, [-5, 0, 5, 10, 15, 20]),
+        (0.82, 0.98, [0.8, 0.85, 0.9, 0.95, 1.0]),
+        (0, 0, [-0.5, -0.25, 0.0, 0.25, 0.5]),
+    ],
+)
+def test_ticks_are_round_and_enclose_the_range(low, high, expected):
+    assert ticks(low, high) == expected
+
+
+def test_line_chart_is_valid_and_puts_higher_values_higher():
+    line = Line("a < b", 1, [0, 5], [1.0, 2.0], ([0.9, 1.8], [1.1, 2.2]))
+    svg = line_chart([line], x_title="SNR (dB)", y_title="PESQ", has_marks=True)
+    root = ElementTree.fromstring(svg)
+    assert root.attrib["aria-label"] == "PESQ over SNR (dB)"
+    (path,) = root.findall("polyline")
+    first, second = (tuple(map(float, p.split(","))) for p in path.attrib["points"].split())
+    assert first[0] < second[0]
+    assert first[1] > second[1]
+    assert len(root.findall("polygon")) == 1 + 2  # the interval and two square marks
+
+
+def test_line_chart_leaves_a_gap_where_there_is_no_value():
+    line = Line("a", 0, [0, 5, 10], [1.0, np.nan, 2.0])
+    svg = line_chart([line], x_title="x", y_title="y", has_marks=True)
+    root = ElementTree.fromstring(svg)
+    assert len(root.findall("circle")) == 2
+    assert "nan" not in svg
+
+
+@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [np.nan]])
+def test_line_chart_copes_with_flat_single_and_missing_values(values):
+    line = Line("a", 0, range(1, len(values) + 1), values)
+    svg = line_chart([line], x_title="epoch", y_title="loss", has_marks=False)
+    ElementTree.fromstring(svg)
+    assert "nan" not in svg
+
+
+def test_line_chart_of_epochs_labels_whole_epochs_only():
+    line = Line("a", 0, [1, 2, 3], [3.0, 2.0, 1.5])
+    root = ElementTree.fromstring(
+        line_chart([line], x_title="epoch", y_title="loss", has_marks=False)
+    )
+    labels = [t.text for t in root.findall("text") if t.attrib["class"] == "tick"]
+    assert labels == ["1", "2", "3"]
+
+
+def test_marks_differ_in_shape_between_neighboring_series():
+    shapes = {mark(kind, 0, 0, 0).split("points")[-1] for kind in range(4)}
+    assert len(shapes) == 4

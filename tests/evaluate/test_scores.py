@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+
+from lmkd_tf.data.pipeline import EvaluationClip
+from lmkd_tf.evaluate.scores import score_clips
+from lmkd_tf.metrics.perceptual import pesq_wb, stoi
+from lmkd_tf.metrics.si_sdr import si_sdr_db
+
+
+def _clip(name, seconds=1.0, gain=1.0, snr_db=5.0):
+    time = np.arange(round(16000 * seconds)) / 16000
+    tone = sum(np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20))
+    speech = (gain * 0.1 * tone * np.sin(2 * np.pi * 3 * time) ** 2).astype(np.float32)
+    noise = 0.02 * np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
+    return EvaluationClip(
+        name=name, noisy=speech + noise, speech=speech, snr_db=snr_db, noise_category="hiss"
+    )
+
+
+def test_rows_hold_the_three_metrics_of_each_clip():
+    clips = [_clip("a"), _clip("b", seconds=0.8, snr_db=0)]
+    rows = score_clips("half", clips, lambda noisy: 0.5 * noisy, num_workers=0)
+    assert [(r["system"], r["file"], r["snr_db"]) for r in rows] == [
+        ("half", "a", 5.0), ("half", "b", 0.0)]  # fmt: skip
+    speech, enhanced = clips[0].speech, 0.5 * clips[0].noisy
+    assert rows[0]["pesq_wb"] == pytest.approx(pesq_wb(speech, enhanced).value)
+    assert rows[0]["stoi"] == pytest.approx(stoi(speech, enhanced).value)
+    assert rows[0]["si_sdr_db"] == pytest.approx(si_sdr_db(speech, enhanced))
+    assert rows[0]["noise_category"] == "hiss"
+    assert rows[0]["note"] == ""
+
+
+def test_processes_give_the_same_rows_and_report_every_clip():
+    clips, calls = [_clip("a"), _clip("b")], []
+    alone = score_clips("noisy", clips, np.asarray, num_workers=0)
+    rows = score_clips("noisy", clips, np.asarray, 2, lambda *call: calls.append(call))
+    assert rows == alone
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_undefined_metrics_are_none_with_a_note():
+    rows = score_clips("x", [_clip("short", 0.1), _clip("mute", gain=0.0)], np.asarray, 0)
+    assert rows[0]["pesq_wb"] is rows[0]["stoi"] is None
+    assert rows[1]["si_sdr_db"] is None
+    assert rows[1]["note"] == (
+        "PESQ: No utterances detected; STOI: silent reference; SI-SDR: silent reference"
+    )
+
+
+def test_perfect_system_has_no_finite_si_sdr():
+    clip = _clip("a")
+    rows = score_clips("oracle", [clip], lambda _: clip.speech, num_workers=0)
+    assert rows[0]["si_sdr_db"] is None
+    assert rows[0]["note"] == "SI-SDR: inf"
+
+
+@pytest.mark.parametrize(
+    ("enhance", "message"),
+    [
+        (lambda noisy: noisy[1:], r"keep the length.*\(15999,\) for \(16000,\) from 'bad'.*'a'"),
+        (lambda noisy: noisy * np.nan, "finite samples.*'bad' on clip 'a'"),
+    ],
+)
+def test_system_that_breaks_the_signal_is_named(enhance, message):
+    with pytest.raises(ValueError, match=message):
+        score_clips("bad", [_clip("a")], enhance, num_workers=0)
+
+
+def test_published_noisy_rows_are_reproduced(shared_data):
+    folder = shared_data / "benchmark" / "vbdemand96"
+    with open(folder / "peers.csv", newline="") as stream:
+        published = [row for row in csv.DictReader(stream) if row["peer"] == "noisy"][::30]
+    clips = [
+        EvaluationClip(
+            name=row["file"],
+            noisy=soundfile.read(folder / "noisy" / f"{row['file']}.flac", dtype="float32")[0],
+            speech=soundfile.read(folder / "clean" / f"{row['file']}.flac", dtype="float32")[0],
+            snr_db=float(row["snr_db"]),
+            noise_category="",
+        )
+        for row in published
+    ]
+    for row, expected in zip(score_clips("noisy", clips, np.asarray, 0), published, strict=True):
+        for metric in ("pesq_wb", "stoi", "si_sdr_db"):
+            assert row[metric] == pytest.approx(float(expected[metric]), abs=2e-3)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lmkd_tf.evaluate.table import summarize, to_markdown, to_terminal
+
+
+def _row(system, snr_db, pesq, stoi=0.9, si_sdr=1.0):
+    return {"system": system, "file": "a", "snr_db": snr_db, "pesq_wb": pesq, "stoi": stoi,
+            "si_sdr_db": si_sdr}  # fmt: skip
+
+
+@pytest.fixture
+def rows():
+    noisy = [_row("noisy", 0.0, 1.0), _row("noisy", 0.0, 2.0), _row("noisy", 5.0, 3.0)]
+    return [*noisy, _row("student", 0.0, None), _row("student", 5.0, 3.5)]
+
+
+def _entry(summary, system, group):
+    return next(e for e in summary if (e["system"], e["group"]) == (system, group))
+
+
+def test_summary_averages_by_snr_over_clips_and_over_snrs(rows):
+    summary = summarize(rows)
+    means = {g: _entry(summary, "noisy", g)["pesq_wb"]["mean"] for g in ("0 dB", "5 dB", "all")}
+    assert means == {"0 dB": 1.5, "5 dB": 3.0, "all": 2.0}
+    assert _entry(summary, "noisy", "mean of SNRs")["pesq_wb"]["mean"] == 2.25
+
+
+def test_summary_keeps_the_order_of_systems_and_sorts_snrs(rows):
+    groups = [(e["system"], e["group"]) for e in summarize(rows[::-1])]
+    expected = ["0 dB", "5 dB", "all", "mean of SNRs"]
+    assert groups == [(s, g) for s in ("student", "noisy") for g in expected]
+
+
+def test_undefined_scores_are_left_out_and_counted(rows):
+    summary = summarize(rows)
+    assert _entry(summary, "student", "0 dB")["pesq_wb"] is None
+    assert _entry(summary, "student", "0 dB")["num_clips"] == 1
+    assert _entry(summary, "student", "all")["pesq_wb"]["num_clips"] == 1
+
+
+def test_interval_has_the_width_of_the_normal_theory():
+    values = np.random.default_rng(3).normal(2.0, 0.5, 400)
+    interval = summarize([_row("a", 0.0, value) for value in values])[0]["pesq_wb"]
+    half_width = 1.96 * values.std() / np.sqrt(400)
+    assert interval["low"] == pytest.approx(values.mean() - half_width, abs=0.006)
+    assert interval["high"] == pytest.approx(values.mean() + half_width, abs=0.006)
+
+
+def test_summary_repeats_with_the_same_seed_and_is_plain_json(rows):
+    assert json.dumps(summarize(rows, seed=1)) == json.dumps(summarize(rows, seed=1))
+
+
+def test_markdown_has_one_line_per_entry(rows):
+    lines = to_markdown(summarize(rows)).splitlines()
+    assert len(lines) == 2 + 8
+    assert lines[0] == "| System | SNR | Clips | PESQ-WB | STOI | SI-SDR (dB) |"
+    assert lines[3].startswith("| noisy | 5 dB | 1 | 3.00 [3.00, 3.00] | 0.900 [0.900, 0.900] |")
+    assert "| student | 0 dB | 1 | - |" in lines[6]
+
+
+def test_terminal_table_names_each_system_once(rows):
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(to_terminal(summarize(rows), title="Scores"))
+    text = stream.getvalue()
+    assert text.count("noisy") == 1
+    assert text.count("mean of SNRs") == 2
