@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training programs share: flags, the road, errors in one line."""
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -36,9 +37,21 @@ def config_path(name: str) -> Path:
     return _PROJECT_ROOT / "configs" / f"{name}.py" if is_name else path
 
 
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow's start-up lines off the terminal; call it before the import."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow with its start-up lines kept off the terminal.
+
+    They are written by C++ code straight to the process's standard error before
+    any setting is read, so that is redirected for the length of the import.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def run_program(main: Callable[[list[str]], int | None]) -> None:
@@ -51,6 +64,7 @@ def run_program(main: Callable[[list[str]], int | None]) -> None:
     def guarded(arguments: list[str]) -> None:
         program = Path(sys.argv[0]).name
         try:
+            import_tensorflow_quietly()
             status = main(arguments) or 0
         except KeyboardInterrupt:
             sys.stderr.write(f"{program}: interrupted; run it again to go on.\n")
@@ -60,7 +74,7 @@ def run_program(main: Callable[[list[str]], int | None]) -> None:
             status = 1
         sys.exit(status)
 
-    quiet_tensorflow()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded)
 
 
@@ -77,6 +91,8 @@ def run_stages(stage_names: tuple[str, ...]) -> None:
         if road.is_finished(name):
             sys.stdout.write(f"{name}: finished before, reused\n")
             continue
+        with Progress("recordings") as progress:
+            road.audio.load_all(progress.update_of)
         with Progress(name) as progress:
             listener = Listener((ProgressCallback(progress),))
             folder = road.run(name, listener)

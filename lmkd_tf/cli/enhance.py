@@ -68,7 +68,7 @@ def choose_backend(
     Args:
         preset: Name of a network that ships with the package, or None.
         model: Model file, or None; with neither, the default preset is used.
-        backend: One of `BACKENDS`; None for Keras, or TFLM for a `.tflite` file.
+        backend: One of `BACKENDS`; None for TFLM, or Keras for a `.keras` file.
 
     Returns:
         Function that makes a back-end, one per channel.
@@ -84,8 +84,8 @@ def choose_backend(
             "A network is chosen by --preset or by --model. "
             f"Received --preset={preset} and --model={model}. Leave one out."
         )
-    is_quantized = bool(model) and Path(str(model)).suffix == ".tflite"
-    kind = backend or ("tflm" if is_quantized else "keras")
+    is_float = model is not None and Path(model).suffix == ".keras"
+    kind = backend or ("keras" if is_float else "tflm")
     if model:
         return lambda: open_backend(kind, model)
     name = preset or DEFAULT_PRESET
@@ -117,7 +117,7 @@ def define_system_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         None,
         BACKENDS,
         "What runs it: Keras, TFLite's reference kernels or TFLite Micro. "
-        "Default: tflm for a .tflite file, else keras.",
+        "Default: keras for a .keras file, else tflm.",
         flag_values=values,
     )
 

@@ -84,6 +84,11 @@ class Progress:
         self.done, self.note = done, note or self.note
         self._display.show(self._rows(), is_due=False)
 
+    def update_of(self, done: float, total: float) -> None:
+        """Says how much of how much is done; an `on_progress` of the library."""
+        self.total = total
+        self.update(done)
+
     def __enter__(self) -> "Progress":
         self._start = self._now()
         self._display.open(self._rows())
@@ -221,6 +226,11 @@ class Stage:
         """Says how much of the work is done; as `Progress.update`."""
         self.done, self.note = done, note or self.note
         self._board.redraw()
+
+    def update_of(self, done: float, total: float) -> None:
+        """Says how much of how much is done; as `Progress.update_of`."""
+        self.total = total
+        self.update(done)
 
 
 def ProgressCallback(progress: Progress | Stage) -> Any:

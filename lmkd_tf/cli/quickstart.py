@@ -56,7 +56,7 @@ def _open_road(board: Any, data: Path | None, workdir: Path) -> Any:
     if data is None:
         data = Path("runs/embedded")
         with board.stage("corpus") as progress:
-            build_embedded_corpus(data, seed=0, on_progress=_update(progress))
+            build_embedded_corpus(data, seed=0, on_progress=progress.update_of)
     else:
         board.skip("corpus", "not needed: recordings are given")
     return Road(config, workdir, data)
@@ -71,22 +71,14 @@ def _run_road(board: Any, road: Any) -> None:
         board.skip("recordings", "not needed")
     else:
         with board.stage("recordings") as progress:
-            road.audio.load_all(_update(progress))
+            road.audio.load_all(progress.update_of)
     for name in STAGES:
         # Asked again: a stage that ran changes what the later ones depend on.
         if road.is_finished(name):
             board.skip(name)
             continue
         with board.stage(name) as progress:
-            road.run(name, Listener((ProgressCallback(progress),), _update(progress)))
-
-
-def _update(progress: Any) -> Any:
-    def on_progress(done: float, total: float) -> None:
-        progress.total = total
-        progress.update(done)
-
-    return on_progress
+            road.run(name, Listener((ProgressCallback(progress),), progress.update_of))
 
 
 def _show_results(report: Path) -> None:

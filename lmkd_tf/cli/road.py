@@ -193,11 +193,13 @@ class Road:
         shown = clips[:: max(1, len(clips) // _NUM_SHOWN_CLIPS)][:_NUM_SHOWN_CLIPS]
         rows, sounds = [], {clip.name: {} for clip in shown}
         systems = self.systems()
+        shown_systems = ("noisy", "teacher", list(systems)[-1])
         for index, (name, enhance) in enumerate(systems.items()):
             report = _shifted(listener.on_progress, index, len(systems))
             rows += score_clips(name, clips, enhance, on_progress=report)
-            for clip in shown:
-                sounds[clip.name][name] = enhance(clip.noisy)
+            if name in shown_systems:
+                for clip in shown:
+                    sounds[clip.name][name] = enhance(clip.noisy)
         _write_clips(folder / "clips.npz", shown, sounds)
         write_json(folder / "rows.json", rows)
 

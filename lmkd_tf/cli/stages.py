@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from lmkd_tf.cli.training import epochs_done, fit_stage, make_optimizer
+from lmkd_tf.cli.training import epochs_done, fit_stage, make_optimizer, remove_checkpoint
 from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
 from lmkd_tf.compress.quantization import calibrate_ranges, quantize
 from lmkd_tf.compress.twin import make_twin
@@ -136,6 +136,7 @@ def train_teacher(
     validation = audio.validation(train).map(_both_views)
     fit_stage(teacher, pairs.map(_both_views), validation, train, folder, callbacks)
     save_model(teacher, folder / "teacher.keras")
+    remove_checkpoint(folder)
 
 
 def distill_student(
@@ -151,6 +152,7 @@ def distill_student(
     with atomic_path(folder / "projectors.npz") as temporary:
         np.savez(temporary, *weights)
     save_model(distiller.student, folder / "student.keras")
+    remove_checkpoint(folder)
 
 
 def prune_student(

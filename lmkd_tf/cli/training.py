@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One way to train anything: schedule, resume, history, progress."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import keras
+from absl import logging
 
-from lmkd_tf.config.files import read_json, write_json
+from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
 from lmkd_tf.config.schema import TrainConfig
 
 _HISTORY = "history.json"
-_BACKUP = "resume"
+_RESUME = "resume"
+_RECORD = "checkpoint.json"
 
 
 def make_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
@@ -32,10 +35,21 @@ def make_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
 
 
 def epochs_done(folder: Path) -> int:
-    """Returns how many epochs an interrupted `fit_stage` in `folder` has finished."""
-    if not (folder / _BACKUP).is_dir():
+    """Returns how many epochs an interrupted `fit_stage` in `folder` has finished.
+
+    A checkpoint that is missing or damaged counts as none: the stage starts over.
+    """
+    record_path = folder / _RESUME / _RECORD
+    try:
+        record = read_json(record_path)
+        if sha256_of(record_path.with_name(record["file"])) == record["sha256"]:
+            return int(record["epochs"])
+    except FileNotFoundError:
         return 0
-    return len(next(iter(read_history(folder).values()), []))
+    except (ValueError, KeyError, TypeError, OSError):
+        pass  # damaged as well
+    logging.warning("The checkpoint in %s is damaged; this stage starts over.", record_path.parent)
+    return 0
 
 
 def fit_stage(
@@ -50,6 +64,8 @@ def fit_stage(
 ) -> None:
     """Fits a compiled model, keeping history and a checkpoint per epoch.
 
+    Call `remove_checkpoint` once the result is saved.
+
     Args:
         model: Compiled model.
         pairs: Training batches from batch `epochs_done(folder) * steps_per_epoch` on.
@@ -59,18 +75,55 @@ def fit_stage(
         callbacks: Further callbacks, such as progress.
         is_resumable: Whether the model's weights hold everything there is to resume.
     """
-    own: list[Any] = [HistoryFile(folder / _HISTORY, keep=epochs_done(folder))]
+    done = epochs_done(folder) if is_resumable else 0
+    own: list[Any] = [HistoryFile(folder / _HISTORY, keep=done)]
     if is_resumable:
-        # Before the checkpoint: an epoch counts once both files are written.
-        own.append(keras.callbacks.BackupAndRestore(folder / _BACKUP))
+        # Built now, so that its variables have one order whether resumed or not.
+        model.optimizer.build(model.trainable_variables)
+        own.append(Checkpoint(folder / _RESUME))
+    if done:
+        model.load_weights(folder / _RESUME / read_json(folder / _RESUME / _RECORD)["file"])
     model.fit(
         pairs,
         epochs=train.epochs,
+        initial_epoch=done,
         steps_per_epoch=train.steps_per_epoch,
         validation_data=validation,
         callbacks=[*own, *callbacks],
+        shuffle=False,  # drawn at random already; Keras warns about its own default
         verbose=0,
     )
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Removes what `fit_stage` keeps in `folder` to resume from."""
+    shutil.rmtree(folder / _RESUME, ignore_errors=True)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes weights, optimizer and seeds after every epoch.
+
+    The record with the number of epochs and the SHA-256 of the weights is written
+    last, so whatever interrupts, the newest whole checkpoint is the one that counts.
+
+    Args:
+        folder: Folder of its own.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self._folder = folder
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Replaces the checkpoint."""
+        path = self._folder / f"epoch_{epoch + 1}.weights.h5"
+        with atomic_path(path) as temporary:
+            self.model.save_weights(temporary)
+        record = {"epochs": epoch + 1, "file": path.name, "sha256": sha256_of(path)}
+        write_json(self._folder / _RECORD, record)
+        for other in self._folder.glob("*.weights.h5"):
+            if other != path:
+                other.unlink()
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

@@ -36,34 +36,33 @@ class Workspace:
         return self.root / stage
 
     def require(self, stage: str, command: str) -> Path:
-        """Returns the folder of a finished stage.
+        """Returns the folder of a finished stage whose files are as it wrote them.
 
         Raises:
             FileNotFoundError: If the stage has not finished.
+            ValueError: If a file of the stage is missing or damaged.
         """
-        if not (self.folder(stage) / _RECORD).is_file():
+        record = self._record(stage)
+        if record is None:
             raise FileNotFoundError(
                 f"This stage needs the result of stage {stage!r}. "
                 f"Received the work directory {self.root}, which has none. Run {command} first."
+            )
+        damaged = self._damaged(stage, record)
+        if damaged:
+            raise ValueError(
+                f"The files of stage {stage!r} must be as that stage wrote them. "
+                f"Received {self.folder(stage)} with {damaged} missing or damaged. "
+                f"Run {command} again."
             )
         return self.folder(stage)
 
     def is_finished(self, stage: str, settings: Any, inputs: Sequence[str]) -> bool:
         """Tells whether a stage need not run; see `run` for the arguments."""
-        folder = self.folder(stage)
-        if not (folder / _RECORD).is_file():
+        record = self._record(stage)
+        if record is None or record["fingerprint"] != self._fingerprint(stage, settings, inputs):
             return False
-        try:
-            record = read_json(folder / _RECORD)
-        except ValueError:
-            return False
-        if record.get("fingerprint") != self._fingerprint(stage, settings, inputs):
-            return False
-        damaged = [
-            name
-            for name, digest in record["files"].items()
-            if not (folder / name).is_file() or sha256_of(folder / name) != digest
-        ]
+        damaged = self._damaged(stage, record)
         if damaged:
             logging.warning("Stage %s runs again: %s missing or damaged.", stage, damaged)
         return not damaged
@@ -92,6 +91,8 @@ class Workspace:
         fingerprint = self._fingerprint(stage, settings, inputs)
         if not self._is_resumable(folder, fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
+        for leftover in folder.rglob(".*"):  # temporary files of a process that was killed
+            leftover.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _RECORD).unlink(missing_ok=True)
         write_json(folder / _STARTED, {"fingerprint": fingerprint})
@@ -116,17 +117,33 @@ class Workspace:
         """Returns how long a finished stage took, in s."""
         return float(read_json(self.folder(stage) / _RECORD)["seconds"])
 
+    def _record(self, stage: str) -> dict[str, Any] | None:
+        """Returns what `run` wrote about a finished stage; None if there is no such record."""
+        record = _read_dict(self.folder(stage) / _RECORD)
+        return record if {"fingerprint", "seconds", "files"} <= record.keys() else None
+
+    def _damaged(self, stage: str, record: dict[str, Any]) -> list[str]:
+        folder = self.folder(stage)
+        return [
+            name
+            for name, digest in record["files"].items()
+            if not (folder / name).is_file() or sha256_of(folder / name) != digest
+        ]
+
     def _is_resumable(self, folder: Path, fingerprint: str) -> bool:
-        try:
-            return read_json(folder / _STARTED)["fingerprint"] == fingerprint
-        except (FileNotFoundError, ValueError, KeyError):
-            return False
+        return _read_dict(folder / _STARTED).get("fingerprint") == fingerprint
 
     def _fingerprint(self, stage: str, settings: Any, inputs: Sequence[str]) -> str:
-        upstream = [
-            read_json(self.folder(name) / _RECORD)["files"]
-            for name in inputs
-            if (self.folder(name) / _RECORD).is_file()
-        ]
+        records = [self._record(name) for name in inputs]
+        upstream = [record["files"] for record in records if record is not None]
         text = json.dumps([stage, settings, upstream], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file; empty if there is none or it is damaged."""
+    try:
+        value = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -95,6 +95,12 @@ class DataConfig:
                 f"{getattr(self, low)} and {getattr(self, high)}",
                 "Swap the two values.",
             )
+        _require(
+            len(self.evaluation_snrs_db) > 0,
+            "`data.evaluation_snrs_db` must hold at least one ratio.",
+            f"{self.evaluation_snrs_db}",
+            "Use for example (0.0, 10.0).",
+        )
 
 
 @dataclass(frozen=True)
@@ -156,12 +162,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "clip_norm"):
             _require_positive(name, getattr(self, name))
-        _require(
-            self.warmup_steps >= 0,
-            "`warmup_steps` must not be negative.",
-            f"{self.warmup_steps}",
-            "Use 0 for no warm-up.",
-        )
+        for name in ("warmup_steps", "weight_decay"):
+            _require(
+                getattr(self, name) >= 0,
+                f"`{name}` must not be negative.",
+                f"{getattr(self, name)}",
+                "Use 0 to switch it off.",
+            )
 
 
 @dataclass(frozen=True)

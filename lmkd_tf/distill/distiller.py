@@ -112,12 +112,9 @@ class LatentMixupDistiller(keras.Model):
         import tensorflow as tf
 
         x, speech, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if not isinstance(x, dict) or set(x) != set(_VIEWS):
-            raise ValueError(
-                "Latent mixup needs two noisy views of the same clean speech. "
-                f"Received {_describe(x)}. "
-                "Use batches ({'first_view': x_a, 'second_view': x_b}, speech)."
-            )
+        if not self.optimizer.built:
+            # Projectors too where they are not trained, as when a file is loaded.
+            self.optimizer.build([*self._tapped_student.trainable_variables, *self._projections()])
         with tf.GradientTape() as tape:
             terms, enhanced = self.objective(x, speech, sample_weight, training=True)
             loss = self._weighted_sum(terms)
@@ -150,7 +147,16 @@ class LatentMixupDistiller(keras.Model):
         Returns:
             The four terms (None for one that is switched off), unweighted scalars,
             and the student's output for the first view.
+
+        Raises:
+            ValueError: If `views` is anything else.
         """
+        if not isinstance(views, dict) or set(views) != set(_VIEWS):
+            raise ValueError(
+                "Latent mixup needs two noisy views of the same clean speech. "
+                f"Received {_describe(views)}. "
+                "Use batches ({'first_view': x_a, 'second_view': x_b}, speech)."
+            )
         both = ops.concatenate([views[name] for name in _VIEWS], axis=0)  # (2B, ...)
         latents, context = self._tapped_student.encode(both, training=training)
         if not self.distillation_weight:
@@ -229,9 +235,11 @@ class LatentMixupDistiller(keras.Model):
         return loss
 
     def _variables_to_train(self) -> list[Any]:
-        projectors = [v for p in self.projectors for v in p.trainable_variables]
-        used = projectors if self.distillation_weight and self.term_weights[1] else []
+        used = self._projections() if self.distillation_weight and self.term_weights[1] else []
         return self._tapped_student.trainable_variables + used
+
+    def _projections(self) -> list[Any]:
+        return [v for projector in self.projectors for v in projector.trainable_variables]
 
     def _log(self, loss, terms, x, speech, enhanced, sample_weight):
         next(metric for metric in self.metrics if metric.name == "loss").update_state(loss)
@@ -264,8 +272,9 @@ class LatentMixupDistiller(keras.Model):
         return cls(**{**config, **models})
 
     def save_own_variables(self, store) -> None:
-        """Writes the distiller's own state; the teacher's weights go along."""
+        """Writes the distiller's own state, the stream of λ and the teacher's weights."""
         super().save_own_variables(store)
+        store["lambda_seed"] = ops.convert_to_numpy(self._lambda_seed.state)
         for index, weight in enumerate(self.teacher.weights):
             store[f"teacher_{index}"] = ops.convert_to_numpy(weight)
 
@@ -273,6 +282,8 @@ class LatentMixupDistiller(keras.Model):
         """Reads what `save_own_variables` wrote."""
         names = [name for name in store.keys() if not name.startswith("teacher_")]  # noqa: SIM118 - an HDF5 group
         own = {name: store[name] for name in names}
+        if "lambda_seed" in own:  # absent from older checkpoints
+            self._lambda_seed.state.assign(own.pop("lambda_seed"))
         super().load_own_variables(own)
         for index, weight in enumerate(self.teacher.weights):
             weight.assign(store[f"teacher_{index}"])
@@ -318,7 +329,8 @@ def _output_distance(outputs, taught, sample_weight):
 def _weighted_mean(per_example, sample_weight):
     if sample_weight is None:
         return ops.mean(per_example)
-    return ops.mean(per_example * ops.cast(sample_weight, per_example.dtype))
+    weight = ops.reshape(ops.cast(sample_weight, per_example.dtype), (-1,))  # (B,) or (B, 1)
+    return ops.mean(per_example * weight)
 
 
 def _check_weights(mixup_alpha, distillation_weight, term_weights) -> None:

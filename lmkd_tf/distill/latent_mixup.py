@@ -78,7 +78,18 @@ def latent_mixup_loss(projected_student_latent, teacher_latent, teacher_variance
 
     Returns:
         One distance per example, shape `(B,)`.
+
+    Raises:
+        ValueError: If the two latents differ in static shape.
     """
+    shapes = tuple(projected_student_latent.shape), tuple(teacher_latent.shape)
+    pairs = zip(*shapes, strict=False)
+    if len(shapes[0]) != len(shapes[1]) or any(a != b for a, b in pairs if None not in (a, b)):
+        raise ValueError(
+            "The latents of teacher and student may differ in width only. "
+            f"Received {shapes[1]} and, projected, {shapes[0]}. "
+            "Tap layers with the same number of frames."
+        )
     error = projected_student_latent - ops.stop_gradient(teacher_latent)
     axes = tuple(range(1, len(error.shape)))
     return ops.mean(ops.square(error), axis=axes) / teacher_variance

@@ -215,13 +215,16 @@ def _fitted(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         signals = {k: np.asarray(v[:num_samples], np.float32) for k, v in clip["signals"].items()}
         peak = max(float(np.max(np.abs(signal))) for signal in signals.values())
         gain = np.float32(min(_MAX_GAIN, _PEAK / max(peak, 1e-9)))
-        fitted.append({**clip, "signals": {k: gain * v for k, v in signals.items()}})
+        is_cut = num_samples < len(next(iter(clip["signals"].values())))
+        signals = {k: gain * v for k, v in signals.items()}
+        fitted.append({**clip, "signals": signals, "length": "first " if is_cut else ""})
     return fitted
 
 
 def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: StftConfig) -> str:
     name, labels = escape(str(clip["name"])), list(clip["signals"])
     seconds = len(clip["signals"][labels[0]]) / clip["sample_rate_hz"]
+    facts = f"{clip['snr_db']:g} dB SNR, {clip['length']}{seconds:.1f} s"
     peak_db = max(float(np.max(spectrum_db(s, frame))) for s in clip["signals"].values())
     versions = "".join(
         f'<button type="button" role="radio" aria-checked="false">{escape(label)}</button>'
@@ -231,7 +234,7 @@ def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: St
         _panel(clip, label, scores.get((label, clip["name"])), frame, peak_db) for label in labels
     )
     return f"""<article class="card clip" data-seconds="{seconds:.4f}">
-<header><h3>{name}</h3><span>{clip["snr_db"]:g} dB SNR, {seconds:.1f} s</span></header>
+<header><h3>{name}</h3><span>{facts}</span></header>
 <div class="controls">
 <button type="button" class="play" aria-label="Play"><svg viewBox="0 0 20 20" aria-hidden="true">\
 <path class="start" d="M5 2.5v15l13-7.5z"/><path class="pause" d="M4 3h4v14H4zM12 3h4v14h-4z"/>\
@@ -252,7 +255,7 @@ def _panel(clip: dict[str, Any], label: str, row: Any, frame: StftConfig, peak_d
     signal, text = clip["signals"][label], escape(label)
     picture = data_uri(spectrogram_png(signal, frame, peak_db), "image/png")
     sound = data_uri(wav(signal, clip["sample_rate_hz"]), "audio/wav")
-    shown = (("pesq_wb", "PESQ {:.2f}"), ("si_sdr_db", "SI-SDR {:.1f} dB"))
+    shown = (("pesq_wb", "PESQ&nbsp;{:.2f}"), ("si_sdr_db", "SI&#8209;SDR&nbsp;{:.1f}&nbsp;dB"))
     figures = ", ".join(f.format(row[m]) for m, f in shown if row and row[m] is not None)
     top_khz = clip["sample_rate_hz"] / 2000
     return (
@@ -368,22 +371,17 @@ def _bytes_cell(num_bytes: float | None) -> str:
 
 
 def _training(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    stages = [_stage(stage, metrics) for stage, metrics in history.items() if metrics]
-    if stages:
-        return f'<div class="stages">{"".join(stages)}</div>'
-    return "<p>No training was recorded: the networks were loaded.</p>"
+    charts = [
+        _curve(stage, name, metrics)
+        for stage, metrics in history.items()
+        for name in dict.fromkeys(name.removeprefix("val_") for name in metrics)
+    ]
+    if not charts:
+        return "<p>No training was recorded: the networks were loaded.</p>"
+    return f'<div class="curves">{"".join(charts)}</div>'
 
 
-def _stage(stage: str, metrics: Mapping[str, Sequence[float]]) -> str:
-    names = dict.fromkeys(name.removeprefix("val_") for name in metrics)
-    charts = "".join(_curve(name, metrics) for name in names)
-    return (
-        f'<div class="card" style="--charts: {min(len(names), 3)}"><h3>{escape(stage)}</h3>'
-        f'<div class="curves">{charts}</div></div>'
-    )
-
-
-def _curve(name: str, metrics: Mapping[str, Sequence[float]]) -> str:
+def _curve(stage: str, name: str, metrics: Mapping[str, Sequence[float]]) -> str:
     pairs = (("training", name, 2), ("validation", f"val_{name}", 3))
     lines = [
         Line(label, color, range(1, len(metrics[key]) + 1), metrics[key], is_dashed=color == 3)
@@ -394,7 +392,8 @@ def _curve(name: str, metrics: Mapping[str, Sequence[float]]) -> str:
         return ""
     has_marks = max(len(line.x) for line in lines) == 1
     chart = line_chart(lines, x_title="epoch", y_title=name, has_marks=has_marks)
-    return f"<div><h4>{escape(name.replace('_', ' '))}</h4>{chart}</div>"
+    title = f"<h3>{escape(stage)}</h3><h4>{escape(name.replace('_', ' '))}</h4>"
+    return f'<div class="card">{title}{chart}</div>'
 
 
 # Settings.

@@ -90,7 +90,7 @@ def _export(
     request = {**request, "architecture": architecture, "size": size}
     created_from = sha256_of(request["weights"])
     with atomic_path(output) as temporary:
-        _convert_in_child({**request, "output": str(temporary.resolve())})
+        temporary.write_bytes(_convert_in_child(request))
         graph = read_graph(temporary)
         check_graph(graph, request["dtype"])
         manifest = _describe(output, temporary, graph, stft, created_from)
@@ -98,21 +98,22 @@ def _export(
     return manifest
 
 
-def _convert_in_child(request: dict[str, Any]) -> None:
+def _convert_in_child(request: dict[str, Any]) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
-        request_path = Path(scratch) / "request.json"
-        write_json(request_path, request)
+        request_path, converted = Path(scratch) / "request.json", Path(scratch) / "graph.tflite"
+        write_json(request_path, {**request, "output": str(converted)})
         command = [sys.executable, "-m", "lmkd_tf.export.convert", str(request_path)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_CONVERSION_SECONDS, check=False
         )
-    if done.returncode or not Path(request["output"]).is_file():
-        tail = "\n".join(done.stderr.strip().splitlines()[-8:])
-        raise RuntimeError(
-            "The converter must finish with status 0. "
-            f"Received status {done.returncode} (a negative one is a crash):\n{tail}\n"
-            "Build the student from the layers in docs/streaming.md."
-        )
+        if done.returncode == 0 and converted.is_file():
+            return converted.read_bytes()
+    tail = "\n".join(done.stderr.strip().splitlines()[-8:])
+    raise RuntimeError(
+        "The converter must finish with status 0. "
+        f"Received status {done.returncode} (a negative one is a crash):\n{tail}\n"
+        "Build the student from the layers in docs/streaming.md."
+    )
 
 
 def _describe(

@@ -21,7 +21,6 @@ def state_concatenate(namespace: Any) -> type:
         Layer class: inputs `[state (B, S, 1, C), frames (B, T, 1, C)]`, output
         `(B, S + T, 1, C)`.
     """
-
     if namespace.__name__ in _CLASSES:
         return _CLASSES[namespace.__name__]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lmkd_tf.config.files import read_json
+from lmkd_tf.config.schema import StftConfig
 
 
 def preset_names() -> list[str]:
@@ -61,7 +62,7 @@ def from_preset(name: str) -> Any:
 
     files = preset_files(name)
     record = read_json(files["record"])
-    model = build(record["architecture"], **record["size"])
+    model = build(record["architecture"], stft=StftConfig(**record["stft"]), **record["size"])
     with np.load(files["weights"]) as stored:
         values = [stored[str(index)].astype(np.float32) for index in range(len(stored.files))]
     model.core.set_weights(values)

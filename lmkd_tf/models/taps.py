@@ -47,6 +47,7 @@ class TappedModel:
         self._encoder = make(model.inputs, outputs)
         self._decoder, self._decoder_sees_input = _build_decoder(make, model, outputs[-1])
         self._check_order(layer_names)
+        self._run_twice = _stateful_names(self._encoder) & _stateful_names(self._decoder)
         self.widths = [int(output.shape[-1]) for output in outputs]
 
     @property
@@ -71,7 +72,17 @@ class TappedModel:
         return latents, [inputs]
 
     def decode(self, latent, context: list[Any], training: bool):
-        """Returns the model's output for a (possibly mixed) latent of the last tap."""
+        """Returns the model's output for a (possibly mixed) latent of the last tap.
+
+        Raises:
+            ValueError: If a layer before the tap would be trained on both sides of it.
+        """
+        if training and self._run_twice:
+            raise ValueError(
+                "All paths but those straight from the input must go through the last tap. "
+                f"Received a tap that a path through {sorted(self._run_twice)} goes around. "
+                "Tap the layer where the paths meet."
+            )
         seen = context if self._decoder_sees_input else []
         return self._decoder([latent, *seen], training=training)
 
@@ -120,6 +131,10 @@ def _build_decoder(make: Any, model: Any, latent: Any) -> tuple[Any, bool]:
         return make([latent], model.outputs[0]), False
     except ValueError:  # a skip connection from the input: the graph is disconnected
         return make([latent, *model.inputs], model.outputs[0]), True
+
+
+def _stateful_names(model: Any) -> set[str]:
+    return {layer.name for layer in model.layers if layer.variables}
 
 
 def _plain_name(name: str) -> str:

@@ -64,7 +64,9 @@ def build_tcn(
         x = _block(layers, x, joined, dilation, index)
     x = layers.Conv2D(num_bands, 1, name="mask_logits")(x)
     mask = layers.Activation("sigmoid", name="mask")(x)
-    return namespace.Model([features, *states], [mask, *next_states] if is_step else mask)
+    if is_step:
+        return namespace.Model([features, *states], [mask, *next_states])
+    return namespace.Model(features, mask)
 
 
 def _block(layers: Any, x: Any, joined: Any, dilation: int, index: int) -> Any:

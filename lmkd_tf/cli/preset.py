@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the presets of the package from a finished work directory (for maintainers).
+
+Usage:
+  python -m lmkd_tf.cli.preset --workdir=FOLDER [--output=lmkd_tf/presets]
+
+Writes the teacher and the student as float16 weights, the student's int8 step
+graph with its manifest, and a training record for each.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from lmkd_tf.cli.common import run_program
+from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
+
+_STAGES_OF = {"teacher": ("teacher",), "student": ("student", "pruned", "quantized", "export")}
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the program."""
+    from lmkd_tf.cli.training import read_history
+    from lmkd_tf.cli.workspace import Workspace
+    from lmkd_tf.export.manifest import manifest_path
+    from lmkd_tf.models.enhancer import load_enhancer
+
+    del arguments
+    workspace, output = Workspace(Path(flags.FLAGS.workdir)), Path(flags.FLAGS.output)
+    for role, stages in _STAGES_OF.items():
+        folders = [workspace.require(stage, "lmkd-quickstart") for stage in stages]
+        record = read_json(folders[0] / "record.json")
+        network = record["config"][role]
+        name = network["architecture"]
+        write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")
+        size = {k: v for k, v in network.items() if k != "architecture" and v is not None}
+        training = {
+            stage: {
+                "seconds": workspace.seconds(stage),
+                "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
+            }
+            for stage, folder in zip(stages, folders, strict=True)
+        }
+        entry = {"name": name, "architecture": name, "size": size, "stft": record["config"]["stft"]}
+        digest = sha256_of(output / f"{name}.npz")
+        write_json(
+            output / f"{name}.json",
+            {**entry, "weights_sha256": digest, "training": training, "record": record},
+        )
+    exported = workspace.folder("export") / f"{name}_int8.tflite"
+    for path in (exported, manifest_path(exported)):
+        shutil.copyfile(path, output / path.name)
+
+
+def write_weights(model: Any, path: Path) -> None:
+    """Writes the weights of a network's core as float16."""
+    values = {str(i): w.astype(np.float16) for i, w in enumerate(model.core.get_weights())}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **values)
+
+
+def run() -> None:
+    """Entry point."""
+    flags.DEFINE_string("workdir", None, "Work directory with every stage finished.")
+    flags.DEFINE_string("output", "lmkd_tf/presets", "Folder of the presets.")
+    flags.mark_flag_as_required("workdir")
+    run_program(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import pytest
+
+from lmkd_tf.config.schema import (
+    CompressConfig,
+    DataConfig,
+    DistillConfig,
+    ExperimentConfig,
+    ModelConfig,
+    StftConfig,
+    TrainConfig,
+)
+
+
+@pytest.mark.parametrize("name", ["sample_rate_hz", "window_length", "hop_length", "fft_length"])
+@pytest.mark.parametrize("value", [0, -16])
+def test_stft_lengths_must_be_positive(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received {value}\. Use"):
+        StftConfig(**{name: value})
+
+
+@pytest.mark.parametrize("hop", [128, 200, 255, 512])
+def test_hop_must_be_half_of_the_window(hop):
+    with pytest.raises(ValueError, match=f"`hop_length` must be half .*={hop}, .*=512. Use 256."):
+        StftConfig(hop_length=hop)
+
+
+@pytest.mark.parametrize("fft_length", [510, 513])
+def test_fft_must_be_even_and_cover_the_window(fft_length):
+    with pytest.raises(ValueError, match=f"`fft_length` must be even .*fft_length={fft_length}"):
+        StftConfig(fft_length=fft_length)
+
+
+@pytest.mark.parametrize(("fft_length", "num_bins"), [(512, 257), (1024, 513)])
+def test_num_bins_is_half_the_transform_plus_one(fft_length, num_bins):
+    assert StftConfig(fft_length=fft_length).num_bins == num_bins
+
+
+@pytest.mark.parametrize("name", ["crop_seconds", "num_validation_batches", "num_evaluation_clips"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_data_lengths_and_counts_must_be_positive(name, value):
+    with pytest.raises(ValueError, match=rf"`data\.{name}` must be positive\. Received {value}\."):
+        DataConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [("snr_min_db", "snr_max_db"), ("level_min_dbfs", "level_max_dbfs")]
+)
+def test_data_ranges_must_not_be_upside_down(low, high):
+    message = rf"`data\.{low}` must not exceed `data\.{high}`\. Received 1\.0 and -1\.0\. Swap"
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**{low: 1.0, high: -1.0})
+
+
+def test_data_range_of_one_value_is_allowed():
+    assert DataConfig(snr_min_db=5.0, snr_max_db=5.0).snr_min_db == 5.0
+
+
+def test_evaluation_needs_at_least_one_ratio():
+    with pytest.raises(ValueError, match=r"`data\.evaluation_snrs_db` must hold at least one"):
+        DataConfig(evaluation_snrs_db=())
+
+
+@pytest.mark.parametrize("name", ["num_bands", "channels"])
+def test_model_sizes_must_be_positive(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received 0\."):
+        ModelConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("dilations", [(), (1, 0), (-2,)])
+def test_dilations_must_be_positive_and_at_least_one(dilations):
+    with pytest.raises(ValueError, match="`dilations` must hold at least one positive number"):
+        ModelConfig(dilations=dilations)
+
+
+def test_model_size_holds_only_what_differs_from_the_architecture():
+    assert ModelConfig().size == {}
+    assert ModelConfig(channels=8, dilations=(1,)).size == {"channels": 8, "dilations": (1,)}
+
+
+@pytest.mark.parametrize(
+    "name", ["epochs", "steps_per_epoch", "batch_size", "learning_rate", "clip_norm"]
+)
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_training_lengths_and_pace_must_be_positive(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received {value}\."):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["warmup_steps", "weight_decay"])
+def test_warmup_and_weight_decay_must_not_be_negative(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must not be negative\. Received -1\. Use 0"):
+        TrainConfig(**{name: -1})
+    TrainConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.5])
+def test_mixup_alpha_must_be_positive(alpha):
+    with pytest.raises(ValueError, match=rf"`distill\.mixup_alpha` must be .* Received {alpha}\."):
+        DistillConfig(mixup_alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    "name", ["distillation_weight", "mixed_weight", "latent_weight", "output_weight"]
+)
+def test_distillation_weights_must_not_be_negative_but_may_be_zero(name):
+    with pytest.raises(ValueError, match=rf"`distill\.{name}` must not be negative\..*Use 0"):
+        DistillConfig(**{name: -0.1})
+    DistillConfig(**{name: 0.0})
+
+
+@pytest.mark.parametrize("sparsity", [-0.1, 1.0, 2.0])
+def test_sparsity_must_be_a_fraction(sparsity):
+    message = rf"`compress\.sparsity` must lie in \[0, 1\)\. Received {sparsity}\."
+    with pytest.raises(ValueError, match=message):
+        CompressConfig(sparsity=sparsity)
+
+
+def test_calibration_needs_frames():
+    with pytest.raises(ValueError, match=r"`compress\.num_calibration_frames` must be positive"):
+        CompressConfig(num_calibration_frames=0)
+
+
+def test_a_config_cannot_be_changed_after_its_checks():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ExperimentConfig().seed = 1  # type: ignore[misc]
+
+
+def test_the_default_experiment_is_causal_at_16_khz_with_32_ms_frames():
+    frame = ExperimentConfig().stft
+    assert 1000 * frame.window_length / frame.sample_rate_hz == 32
+    assert 1000 * frame.hop_length / frame.sample_rate_hz == 16

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.dsp.erb import erb_matrix
+from lmkd_tf.models.builder import build, build_core
+from lmkd_tf.models.enhancer import SpeechEnhancer, load_enhancer
+
+FRAME = StftConfig(window_length=64, hop_length=32, fft_length=64)
+SIZE = {"num_bands": 16, "channels": 6, "dilations": (1, 2)}
+
+
+@pytest.fixture
+def enhancer(seeded):
+    model = build("nano", stft=FRAME, **SIZE)
+    rng = np.random.default_rng(seeded)
+    weights = [w + 0.3 * rng.uniform(size=w.shape) for w in model.core.get_weights()]
+    model.core.set_weights(weights)
+    return model
+
+
+def noisy_of(num_samples=1000, batch_size=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.normal(size=(batch_size, num_samples))).astype(np.float32)
+
+
+def enhance_with_numpy(model, noisy):
+    """STFT frames by hand, mask from the core, inverse by overlap-add in double precision."""
+    hann = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(64) / 64))
+    matrix = erb_matrix(FRAME, 16).astype(np.float64)
+    num_hops = -(-len(noisy) // 32)
+    padded = np.zeros((num_hops + 2) * 32)
+    padded[32 : 32 + len(noisy)] = noisy
+    starts = range(0, (num_hops + 1) * 32, 32)
+    spectrum = np.stack([np.fft.rfft(padded[start : start + 64] * hann) for start in starts])
+    energy = np.abs(spectrum) ** 2 @ (matrix / matrix.sum(axis=0))
+    features = (10 * np.log10(energy + 1e-6) + 10) / 50
+    mask = np.asarray(model.core(features.astype("f")[None, :, None], training=False))[0, :, 0]
+    frames = np.fft.irfft(spectrum * (mask @ matrix.T)) * hann
+    output = np.zeros_like(padded)
+    for start, frame in zip(starts, frames, strict=True):
+        output[start : start + 64] += frame
+    return output[32 : 32 + len(noisy)]
+
+
+@pytest.mark.parametrize("num_samples", [1, 31, 32, 1000])
+def test_enhancer_equals_the_same_chain_in_numpy(enhancer, num_samples):
+    noisy = noisy_of(num_samples)
+    enhanced = np.asarray(enhancer(noisy))
+    assert enhanced.shape == noisy.shape
+    for found, clip in zip(enhanced, noisy, strict=True):
+        np.testing.assert_allclose(found, enhance_with_numpy(enhancer, clip), atol=1e-5)
+
+
+def test_enhanced_samples_depend_on_nothing_later_than_one_window(enhancer):
+    before = noisy_of(1024)
+    after = before.copy()
+    after[:, 500] += 0.5
+    moved = np.flatnonzero(np.any(np.asarray(enhancer(after)) != np.asarray(enhancer(before)), 0))
+    # sample 500 lies in hop 15; the first frame that holds it starts with hop 14
+    assert moved.min() >= 14 * 32
+
+
+def test_memory_frames_is_the_measured_receptive_field(enhancer):
+    before = np.zeros((1, 20, 1, 16), np.float32)
+    after = before.copy()
+    after[:, 5] = 1.0
+    difference = np.asarray(enhancer.core(after)) - enhancer.core(before)
+    moved = np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)))
+    assert moved.min() == 5
+    assert moved.max() - 5 == enhancer.memory_frames
+
+
+@pytest.mark.parametrize(("name", "frames"), [("nano", 60), ("wide", 90)])
+def test_memory_of_the_architectures_is_twice_the_sum_of_their_dilations(name, frames):
+    assert build(name).memory_frames == frames
+
+
+def test_saved_enhancer_loads_and_enhances_to_the_bit(enhancer, tmp_path):
+    enhancer.save(tmp_path / "model.keras")
+    loaded = load_enhancer(tmp_path / "model.keras")
+    assert loaded.stft == FRAME
+    noisy = noisy_of()
+    np.testing.assert_array_equal(loaded(noisy), enhancer(noisy))
+
+
+def test_enhancer_of_a_tf_keras_core_enhances_alike(enhancer):
+    twin = build_core("nano", namespace=tf_keras, **SIZE)
+    twin.set_weights(enhancer.core.get_weights())
+    noisy = noisy_of()
+    np.testing.assert_allclose(SpeechEnhancer(twin, FRAME)(noisy), enhancer(noisy), atol=1e-6)
+
+
+def test_latents_decode_to_the_enhanced_speech(enhancer):
+    tapped = enhancer.tapped(["block_1", "block_2"])
+    noisy = keras.ops.convert_to_tensor(noisy_of())
+    latents, context = tapped.encode(noisy, training=False)
+    assert tapped.widths == [6, 6]
+    assert [tuple(latent.shape) for latent in latents] == [(2, 33, 1, 6)] * 2
+    decoded = tapped.decode(latents[-1], context, training=False)
+    np.testing.assert_allclose(decoded, enhancer(noisy), atol=1e-6)
+
+
+def test_enhancer_trains_with_fit(enhancer):
+    before = enhancer.core.get_weights()
+    enhancer.compile(keras.optimizers.Adam(0.01), loss="mse")
+    history = enhancer.fit(noisy_of(), 0.5 * noisy_of(), epochs=3, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    changed = zip(before, enhancer.core.get_weights(), strict=True)
+    assert all(np.any(old != new) for old, new in changed)
+
+
+def test_loading_a_missing_file_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"needed\. Received .*gone\.keras, which does not"):
+        load_enhancer(tmp_path / "gone.keras")
+
+
+def test_loading_a_damaged_file_names_it(tmp_path):
+    (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 half of an archive")
+    with pytest.raises(ValueError, match=r"Received .*bad\.keras, which cannot be read"):
+        load_enhancer(tmp_path / "bad.keras")
+
+
+def test_loading_another_kind_of_model_says_what_it_is(tmp_path):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match=r"must hold a SpeechEnhancer\. .*with a Sequential\."):
+        load_enhancer(tmp_path / "other.keras")

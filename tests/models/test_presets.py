@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from lmkd_tf.config.files import read_json
+from lmkd_tf.metrics.cost import count_parameters
+from lmkd_tf.metrics.si_sdr import si_sdr_db
+from lmkd_tf.models import from_preset
+from lmkd_tf.models.presets import preset_files, preset_names
+
+NAMES = ["nano", "wide"]
+
+
+def test_the_student_and_its_teacher_ship_with_the_package():
+    assert preset_names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preset_loads_with_the_parameters_its_record_states(name):
+    record = read_json(preset_files(name)["record"])
+    model = from_preset(name)
+    assert count_parameters(model) == record["parameters"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preset_weights_are_stored_in_half_precision_and_are_finite(name):
+    with np.load(preset_files(name)["weights"]) as stored:
+        for key in stored.files:
+            assert stored[key].dtype == np.float16
+            assert np.all(np.isfinite(stored[key]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preset_removes_hiss_from_a_voiced_sound(name):
+    time = np.arange(32000) / 16000.0
+    syllables = np.clip(np.sin(2 * np.pi * 2.5 * time), 0, None)
+    voice = sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 12)) * syllables
+    speech = (0.1 * voice).astype(np.float32)
+    hiss = 0.05 * np.random.default_rng(0).normal(size=32000).astype(np.float32)
+    enhanced = np.asarray(from_preset(name)((speech + hiss)[None]))[0]
+    assert si_sdr_db(speech, enhanced) > si_sdr_db(speech, speech + hiss) + 1.0
+
+
+def test_only_the_student_ships_for_devices():
+    assert {"tflite", "manifest"} <= set(preset_files("nano"))
+    assert set(preset_files("wide")) == {"record", "weights"}
+    assert all(path.is_file() for path in preset_files("nano").values())
+
+
+def test_presets_together_stay_below_eight_megabytes():
+    files = [path for name in NAMES for path in preset_files(name).values()]
+    assert sum(path.stat().st_size for path in files) < 8e6
+
+
+def test_unknown_preset_lists_the_names():
+    message = r"must ship with the package\. Received 'huge'\. Use one of: nano, wide\."
+    with pytest.raises(ValueError, match=message):
+        from_preset("huge")
