@@ -14,8 +14,8 @@ def get_config() -> ExperimentConfig:
     return replace(
         default,
         name="quickstart",
+        teacher_preset="wide",
         data=replace(default.data, num_validation_batches=4, num_evaluation_clips=20),
-        teacher_training=TrainConfig(epochs=4, steps_per_epoch=75, batch_size=8),
         distillation_training=TrainConfig(epochs=6, steps_per_epoch=75, batch_size=16),
         compress=CompressConfig(
             sparsity=0.5,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latent-mixup knowledge distillation for speech enhancement, from Keras to Cortex-M."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from lmkd_tf import compress, config, data, distill, dsp, evaluate, export, metrics, models
     from lmkd_tf.config.schema import StftConfig
     from lmkd_tf.distill.distiller import LatentMixupDistiller
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     """Imports a public name when it is first used, so that importing the package is quick."""
     if name in _CLASSES:
-        return getattr(importlib.import_module(_CLASSES[name]), name)
+        return getattr(_importlib.import_module(_CLASSES[name]), name)
     if name in _PACKAGES:
-        return importlib.import_module(f"lmkd_tf.{name}")
+        return _importlib.import_module(f"lmkd_tf.{name}")
     raise AttributeError(f"module 'lmkd_tf' has no attribute {name!r}")
 
 

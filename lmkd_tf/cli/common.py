@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training programs share: flags, the road, errors in one line."""
 
+import functools
 import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
-# Mistakes of the user and of the machine; anything else is ours and shows a traceback.
-USER_ERRORS = (ValueError, TypeError, FileNotFoundError, ImportError, OSError)
+# Mistakes of the user and of the machine; --verbosity=1 shows the traceback.
+USER_ERRORS = (ValueError, TypeError, RuntimeError, ImportError, OSError)
+TRAINING_FLAGS = ("config", "workdir", "data", "override")
 
 
 def define_flags(config: str, workdir: str | None, data: str | None) -> None:
@@ -54,28 +57,56 @@ def import_tensorflow_quietly() -> None:
         os.close(saved)
 
 
-def run_program(main: Callable[[list[str]], int | None]) -> None:
+def run_program(
+    main: Callable[[list[str]], int | None], text: str, flag_names: Sequence[str]
+) -> None:
     """Runs a program; a user's mistake ends in one line on stderr and status 1.
 
     Args:
         main: Takes the arguments that are not flags; returns an exit status or None.
+        text: What the program does and how it is called, for `--help`.
+        flag_names: Flags that `--help` lists.
     """
-
-    def guarded(arguments: list[str]) -> None:
-        program = Path(sys.argv[0]).name
-        try:
-            import_tensorflow_quietly()
-            status = main(arguments) or 0
-        except KeyboardInterrupt:
-            sys.stderr.write(f"{program}: interrupted; run it again to go on.\n")
-            status = 130
-        except USER_ERRORS as error:
-            sys.stderr.write(f"{program}: {error}\n")
-            status = 1
-        sys.exit(status)
-
+    # absl looks for both in the module that was started, which is pip's stub here.
+    sys.modules["__main__"].__doc__ = "\n" + text
+    for name in flag_names:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    if {"--help", "-h", "-help"} & set(sys.argv[1:]):
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    app.run(guarded)
+    app.run(functools.partial(_run_guarded, main))
+
+
+def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> None:
+    program = Path(sys.argv[0]).name
+    try:
+        import_tensorflow_quietly()
+        status = main(arguments) or 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: interrupted; run it again to go on.\n")
+        status = 130
+    except USER_ERRORS as error:
+        logging.debug("Traceback:", exc_info=True)
+        sys.stderr.write(f"{program}: {error}\n")
+        status = 1
+    sys.exit(status)
+
+
+def check_packages() -> None:
+    """Refuses to start a long run that would end for want of a package.
+
+    Raises:
+        ImportError: If packages of the extras are missing, naming all of them.
+    """
+    needed = {"tflite_micro": "micro", "ai_edge_litert": "micro", "pesq": "eval", "pystoi": "eval"}
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(sorted({needed[name] for name in missing}))
+        raise ImportError(
+            "The whole road needs the packages of its extras. "
+            f"Received an installation without {', '.join(missing)}. "
+            f"Run pip install 'lmkd-tf[{extras}]' (tflite-micro exists for Linux x86-64 only)."
+        )
 
 
 def run_stages(stage_names: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 
 from absl import flags
 
-from lmkd_tf.cli.common import define_flags, run_program, run_stages
+from lmkd_tf.cli.common import TRAINING_FLAGS, define_flags, run_program, run_stages
 
 
 def main(arguments: list[str]) -> None:
@@ -19,7 +19,7 @@ def run() -> None:
     """Entry point of the console script."""
     define_flags("default", None, None)
     flags.mark_flags_as_required(["workdir", "data"])
-    run_program(main)
+    run_program(main, __doc__ or "", TRAINING_FLAGS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 
 from lmkd_tf.cli.common import run_program
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lmkd_tf.evaluate.streaming import Backend
 
 DEFAULT_PRESET = "nano"
+# As in `lmkd_tf.evaluate.backends`, which would load TensorFlow for --help.
 BACKENDS = ("keras", "tflite", "tflm")
 
 
@@ -128,27 +129,10 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_bool("overwrite", False, "Replace outputs that exist already.", flag_values=values)
 
 
-def run_documented(main: Callable[[list[str]], Any], text: str, names: Sequence[str]) -> None:
-    """Runs a program whose `--help` shows a text and the flags that are its own.
-
-    Args:
-        main: As for `lmkd_tf.cli.common.run_program`.
-        text: What the program does and how it is called.
-        names: Flags to list.
-    """
-    # absl looks for both in the module that was started, which is pip's stub here.
-    sys.modules["__main__"].__doc__ = "\n" + text
-    for name in names:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-    if {"--help", "-h", "-help"} & set(sys.argv[1:]):
-        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
-    run_program(main)
-
-
 def run() -> None:
     """Entry point of the console script."""
     define_flags()
-    run_documented(main, __doc__ or "", ("preset", "model", "backend", "overwrite"))
+    run_program(main, __doc__ or "", ("preset", "model", "backend", "overwrite"))
 
 
 def _enhance_file(

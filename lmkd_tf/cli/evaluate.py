@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from lmkd_tf.cli.common import run_program
 from lmkd_tf.cli.enhance import (
     DEFAULT_PRESET,
     choose_backend,
     define_system_flags,
-    run_documented,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 # Choices are made on valid; the table is made on test.
 SPLITS = ("test", "valid")
 BENCHMARKS = ("vbdemand96",)
-_SEED = 0
 
 
 def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -65,7 +64,9 @@ def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> in
     backend = choose_backend(values.preset, values.model, values.backend)()
     clips = read_clips(Path(values.data), values.split, values.benchmark)
     rows = _score(clips, _system_name(values, backend), backend)
-    settings = {k: values[k].value for k in ("data", "preset", "model", "split", "benchmark")}
+    settings = {k: values[k].value for k in ("data", "model", "benchmark")}
+    settings["preset"] = None if values.model else values.preset or DEFAULT_PRESET
+    settings["split"] = None if values.benchmark else values.split
     _write_results(Path(values.output), rows, {**settings, "backend": backend.name})
     return 0
 
@@ -83,7 +84,7 @@ def read_clips(data: Path, split: str, benchmark: str | None) -> "list[Evaluatio
     """
     from lmkd_tf.config.schema import DataConfig
     from lmkd_tf.data.folder import read_folder
-    from lmkd_tf.data.pipeline import benchmark_set, evaluation_set
+    from lmkd_tf.data.pipeline import EVALUATION_SEED, benchmark_set, evaluation_set
     from lmkd_tf.data.store import load_store
 
     if benchmark:
@@ -94,7 +95,7 @@ def read_clips(data: Path, split: str, benchmark: str | None) -> "list[Evaluatio
         if store.skipped:
             sys.stderr.write(f"Left out:\n{store.describe_skipped()}\n")
     snrs_db, count = settings.evaluation_snrs_db, settings.num_evaluation_clips
-    return evaluation_set(*stores, snrs_db=snrs_db, count=count, seed=_SEED)
+    return evaluation_set(*stores, snrs_db=snrs_db, count=count, seed=EVALUATION_SEED)
 
 
 def _system_name(values: flags.FlagValues, backend: "Backend") -> str:
@@ -126,11 +127,15 @@ def _write_results(output: Path, rows: list[dict[str, Any]], settings: dict[str,
     from rich.console import Console
 
     import lmkd_tf
-    from lmkd_tf.config.files import write_json, write_text
+    from lmkd_tf.config.files import sha256_of, write_json, write_text
+    from lmkd_tf.config.loader import git_commit, package_versions
     from lmkd_tf.evaluate.table import summarize, to_markdown, to_terminal
 
     summary = summarize(rows)
-    record = {"settings": settings, "version": lmkd_tf.__version__, "summary": summary}
+    if settings["model"]:
+        settings = {**settings, "model_sha256": sha256_of(settings["model"])}
+    made_by = {"version": lmkd_tf.__version__, "git_commit": git_commit(), **package_versions()}
+    record = {"settings": settings, "made_by": made_by, "summary": summary}
     write_json(output / "scores.json", {**record, "rows": rows})
     write_text(output / "scores.md", to_markdown(summary))
     Console().print(to_terminal(summary, "Mean and 95 % interval"))
@@ -156,7 +161,7 @@ def run() -> None:
     """Entry point of the console script."""
     define_flags()
     names = ("data", "output", "preset", "model", "backend", "split", "benchmark")
-    run_documented(main, __doc__ or "", names)
+    run_program(main, __doc__ or "", names)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ def main(arguments: list[str]) -> None:
     for role, stages in _STAGES_OF.items():
         folders = [workspace.require(stage, "lmkd-quickstart") for stage in stages]
         record = read_json(folders[0] / "record.json")
+        if record["config"]["teacher_preset"]:
+            raise ValueError(
+                "A preset is made from a run that trained its own teacher. "
+                f"Received {workspace.root}, which loaded one. Train with --config=default."
+            )
         network = record["config"][role]
         name = network["architecture"]
         write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")
@@ -40,6 +45,7 @@ def main(arguments: list[str]) -> None:
         training = {
             stage: {
                 "seconds": workspace.seconds(stage),
+                "settings": read_json(folder / "stage.json")["settings"],
                 "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
             }
             for stage, folder in zip(stages, folders, strict=True)
@@ -50,7 +56,7 @@ def main(arguments: list[str]) -> None:
             output / f"{name}.json",
             {**entry, "weights_sha256": digest, "training": training, "record": record},
         )
-    exported = workspace.folder("export") / f"{name}_int8.tflite"
+    exported = next(workspace.folder("export").glob("*_int8.tflite"))
     for path in (exported, manifest_path(exported)):
         shutil.copyfile(path, output / path.name)
 
@@ -67,7 +73,7 @@ def run() -> None:
     flags.DEFINE_string("workdir", None, "Work directory with every stage finished.")
     flags.DEFINE_string("output", "lmkd_tf/presets", "Folder of the presets.")
     flags.mark_flag_as_required("workdir")
-    run_program(main)
+    run_program(main, __doc__ or "", ("workdir", "output"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ from typing import Any
 
 from absl import flags
 
-from lmkd_tf.cli.common import config_path, define_flags, run_program
+from lmkd_tf.cli.common import (
+    TRAINING_FLAGS,
+    check_packages,
+    config_path,
+    define_flags,
+    run_program,
+)
 
 # Seconds on 2 cores, for the first estimate of the time left.
 _EXPECTED_SECONDS = {
@@ -32,6 +38,7 @@ def main(arguments: list[str]) -> None:
     from lmkd_tf.cli.progress import StageBoard
 
     values = flags.FLAGS
+    check_packages()
     with StageBoard("quickstart", _EXPECTED_SECONDS) as board:
         data = Path(values.data) if values.data else None
         workdir = Path(values.workdir or _default_workdir(data))
@@ -72,6 +79,7 @@ def _run_road(board: Any, road: Any) -> None:
     else:
         with board.stage("recordings") as progress:
             road.audio.load_all(progress.update_of)
+            road.evaluation_clips()  # fails here rather than after the training
     for name in STAGES:
         # Asked again: a stage that ran changes what the later ones depend on.
         if road.is_finished(name):
@@ -98,7 +106,7 @@ def _show_results(report: Path) -> None:
 def run() -> None:
     """Entry point of the console script."""
     define_flags("quickstart", None, None)
-    run_program(main)
+    run_program(main, __doc__ or "", TRAINING_FLAGS)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+import lmkd_tf
 from lmkd_tf.cli import stages
 from lmkd_tf.cli.training import read_history
 from lmkd_tf.cli.workspace import Workspace
-from lmkd_tf.config.files import atomic_path, read_json, write_json
+from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
 from lmkd_tf.config.loader import resolve_record
 from lmkd_tf.config.schema import ExperimentConfig
-from lmkd_tf.data.pipeline import EvaluationClip, evaluation_set
+from lmkd_tf.data.pipeline import EVALUATION_SEED, EvaluationClip, evaluation_set
 from lmkd_tf.evaluate.backends import StepBackend
 from lmkd_tf.evaluate.report import write_report
 from lmkd_tf.evaluate.scores import score_clips
@@ -23,6 +24,8 @@ from lmkd_tf.evaluate.table import summarize
 from lmkd_tf.export.manifest import read_manifest
 from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
 from lmkd_tf.models.enhancer import load_enhancer
+from lmkd_tf.models.presets import preset_files
+from lmkd_tf.models.taps import tap_model
 
 # stage -> (stages whose results it reads, parts of the configuration it depends on)
 _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -70,6 +73,7 @@ class Road:
         self.config = config
         self.workspace = Workspace(workdir)
         self.audio = stages.Audio(data_folder, config)
+        check_taps(config)
 
     def is_finished(self, stage: str) -> bool:
         """Tells whether a stage need not run."""
@@ -87,9 +91,16 @@ class Road:
 
         Raises:
             FileNotFoundError: If a stage before it has not finished.
+            ValueError: If a stage before it was run with other settings or recordings.
         """
         for name in _NEEDS[stage][0]:
             self.workspace.require(name, COMMANDS[name])
+            if not self.is_finished(name):
+                raise ValueError(
+                    "A stage builds on stages with the same settings and recordings. "
+                    f"Received {self.workspace.folder(name)}, made with others. "
+                    f"Run {COMMANDS[name]} again or give the settings it was run with."
+                )
         listener = listener or Listener()
         make = getattr(self, f"_make_{stage}")
 
@@ -110,7 +121,7 @@ class Road:
         path = self.workspace.root / "report.html"
         write_report(
             path,
-            title=f"{self.config.student.architecture}: from Keras to a Cortex-M",
+            title=f"{self.config.student.architecture}: from Keras to TFLite Micro",
             description=(
                 "A causal student (32 ms window, 16 ms hop, no look-ahead) distilled by latent "
                 "mixup, a reconstruction of the published method, then pruned, quantized to int8 "
@@ -120,7 +131,11 @@ class Road:
             history={n: read_history(self.workspace.folder(n)) for n in STAGES[:4]},
             clips=_read_clips(scores / "clips.npz"),
             models=models,
-            details={**record["config"], "versions": record["versions"]},
+            details={
+                **record["config"],
+                "versions": record["versions"],
+                "run": {k: record[k] for k in ("git_commit", "seed", "machine", "python")},
+            },
             is_synthetic=corpus.is_synthetic,
         )
         return path
@@ -133,7 +148,7 @@ class Road:
             self.audio.store("noise", "test"),
             snrs_db=data.evaluation_snrs_db,
             count=data.num_evaluation_clips,
-            seed=self.config.seed,
+            seed=EVALUATION_SEED,
         )
 
     def systems(self) -> dict[str, Any]:
@@ -152,9 +167,16 @@ class Road:
     def _settings(self, stage: str) -> dict[str, Any]:
         whole = asdict(self.config)
         parts = {name: whole[name] for name in ("seed", "stft", *_NEEDS[stage][1])}
+        if stage != "scores":
+            parts["data"] = {k: v for k, v in parts["data"].items() if "evaluation" not in k}
+        if stage in ("pruned", "quantized"):
+            parts["compress"].pop("num_calibration_frames")
         if stage == "pruned":
             parts["compress"].pop("quantization")
-        return {**parts, "corpus": _digest(self.audio.corpus)}
+        if stage == "teacher" and self.config.teacher_preset:
+            parts["teacher_preset"] = sha256_of(preset_files(self.config.teacher_preset)["weights"])
+        version = lmkd_tf.__version__
+        return {**parts, "corpus": _digest(self.audio.corpus), "version": version}
 
     def _load(self, stage: str, name: str) -> Any:
         return load_enhancer(self.workspace.folder(stage) / name)
@@ -206,15 +228,29 @@ class Road:
     def _describe_models(self) -> list[dict[str, Any]]:
         student = self.config.student.architecture
         entries = []
+        preset = self.config.teacher_preset
+        teacher_note = f"preset {preset!r}, loaded" if preset else "trained in this run"
         for name, stage, file, note in (
-            ("teacher", "teacher", "teacher.keras", "float32, training only"),
+            ("teacher", "teacher", "teacher.keras", f"float32, {teacher_note}"),
             (f"{student} float", "student", "student.keras", "float32, distilled"),
+            (f"{student} pruned", "pruned", "pruned.keras", "float32, distilled and pruned"),
         ):
-            model = self._load(stage, file)
-            parameters = count_parameters(model.core)
-            entry = {"name": name, "parameters": parameters, "bytes": 4 * parameters}
-            macs = macs_per_frame(model.core)
-            entries.append({**entry, "macs_per_hop": macs, "arena_bytes": None, "note": note})
+            core = self._load(stage, file).core
+            parameters = count_parameters(core)
+            entries.append(
+                {
+                    "name": name,
+                    "parameters": parameters,
+                    "macs_per_hop": macs_per_frame(core),
+                    "bytes": 4 * parameters,
+                    "arena_bytes": None,
+                    "note": f"{note}; bytes of the weights alone",
+                }
+            )
+        notes = {
+            "int16": "TFLite Micro, 16-bit activations, post-training from pruned, not scored",
+            "int8": "TFLite Micro, 8-bit, trained with fake quantization; C arrays written",
+        }
         for dtype in ("int16", "int8"):
             manifest = read_manifest(self.workspace.folder("export") / f"{student}_{dtype}.tflite")
             entries.append(
@@ -224,10 +260,24 @@ class Road:
                     "macs_per_hop": manifest.macs_per_hop,
                     "bytes": manifest.model["bytes"],
                     "arena_bytes": manifest.arena_bytes,
-                    "note": f"TFLite Micro, {dtype} activations, batch norm folded",
+                    "note": notes[dtype],
                 }
             )
         return entries
+
+
+def check_taps(config: ExperimentConfig) -> None:
+    """Refuses taps that do not exist before anything is trained.
+
+    Raises:
+        ValueError: If a layer does not exist, naming network and tap.
+    """
+    for role, column in (("teacher", 1), ("student", 2)):
+        core = stages.build_network(getattr(config, role), config)
+        try:
+            tap_model(core, [tap[column] for tap in config.distill.taps])
+        except ValueError as error:
+            raise ValueError(f"In the {role}, `distill.taps`: {error}") from error
 
 
 def _whole(model: Any) -> Any:
@@ -238,9 +288,13 @@ def _whole(model: Any) -> Any:
 
 
 def _digest(corpus: Any) -> str:
-    clips = [*corpus.speech, *corpus.noise]
-    text = "\n".join(f"{c.path.name} {c.seconds} {c.split}" for c in clips)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Identifies recordings by manifest entry and file size, without reading them."""
+    entries = []
+    for clip in (*corpus.speech, *corpus.noise):
+        num_bytes = clip.path.stat().st_size if clip.path.is_file() else None
+        facts = (clip.seconds, clip.split, clip.group, clip.category, clip.treble_lift_db)
+        entries.append((*clip.path.parts[-3:], num_bytes, *facts))
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 
 def _shifted(on_progress: Any, index: int, count: int) -> Any:

@@ -2,6 +2,7 @@
 """The stages of the road, each from a configuration and a folder to files."""
 
 import functools
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, TrainConfig
 from lmkd_tf.data.folder import read_folder
 from lmkd_tf.data.index import SPLITS, clips_in
 from lmkd_tf.data.mixing import MixSettings
-from lmkd_tf.data.pipeline import training_pairs, validation_pairs
+from lmkd_tf.data.pipeline import EVALUATION_SEED, training_pairs, validation_pairs
 from lmkd_tf.data.store import AudioStore, load_store
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
@@ -87,7 +88,7 @@ class Audio:
             settings=self._mix_settings(),
             batch_size=train.batch_size,
             num_batches=self._config.data.num_validation_batches,
-            seed=self._config.seed,
+            seed=EVALUATION_SEED,
         )
 
     def _mix_settings(self) -> MixSettings:
@@ -124,7 +125,14 @@ def core_builder(model: ModelConfig) -> Callable[..., Any]:
 def train_teacher(
     config: ExperimentConfig, audio: Audio, folder: Path, callbacks: list[Any]
 ) -> None:
-    """Trains the teacher on both views of each pair, or loads its preset; `teacher.keras`."""
+    """Trains the teacher on both views of each pair, or loads its preset; `teacher.keras`.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        folder: Where the results go.
+        callbacks: Callbacks for `fit`, such as progress.
+    """
     if config.teacher_preset:
         save_model(from_preset(config.teacher_preset), folder / "teacher.keras")
         return
@@ -142,7 +150,15 @@ def train_teacher(
 def distill_student(
     config: ExperimentConfig, audio: Audio, folder: Path, teacher: Any, callbacks: list[Any]
 ) -> None:
-    """Distills the teacher into the student; `student.keras`, `projectors.npz`."""
+    """Distills the teacher into the student; `student.keras`, `projectors.npz`.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        folder: Where the results go.
+        teacher: Trained teacher.
+        callbacks: Callbacks for `fit`, such as progress.
+    """
     train = config.distillation_training
     keras.utils.set_random_seed(config.seed)
     distiller = _distiller(config, teacher, build_network(config.student, config), train)
@@ -158,7 +174,15 @@ def distill_student(
 def prune_student(
     config: ExperimentConfig, audio: Audio, folder: Path, inputs: Inputs, callbacks: list[Any]
 ) -> None:
-    """Prunes the student under the distiller; `pruned.keras`, `sparsity.json`."""
+    """Prunes the student under the distiller; `pruned.keras`, `sparsity.json`.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        folder: Where the results go.
+        inputs: Networks and projectors to start from.
+        callbacks: Callbacks for `fit`, such as progress.
+    """
     train = config.compress.pruning
     num_steps = train.epochs * train.steps_per_epoch
     core = make_twin(core_builder(config.student), inputs.student.core)
@@ -174,7 +198,15 @@ def prune_student(
 def quantize_student(
     config: ExperimentConfig, audio: Audio, folder: Path, inputs: Inputs, callbacks: list[Any]
 ) -> None:
-    """Trains the pruned student with fake quantization; `quantized.weights.h5`."""
+    """Trains the pruned student with fake quantization; `quantized.weights.h5`.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        folder: Where the results go.
+        inputs: Networks and projectors to start from.
+        callbacks: Callbacks for `fit`, such as progress.
+    """
     train = config.compress.quantization
     twin = make_twin(core_builder(config.student), inputs.student.core)
     quantized = quantize(twin)
@@ -182,6 +214,7 @@ def quantize_student(
     calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
     _fit_twin(config, audio, folder, inputs, quantized, train, callbacks)
     write_json(folder / "sparsity.json", kernel_sparsity(quantized))
+    _require_room(folder, sum(weight.nbytes for weight in quantized.get_weights()))
     with atomic_path(folder / "quantized.weights.h5") as temporary:
         quantized.save_weights(str(temporary))
 
@@ -215,6 +248,16 @@ def save_model(model: Any, path: Path) -> None:
     """Writes a `.keras` file atomically."""
     with atomic_path(path) as temporary:
         model.save(temporary)
+
+
+def _require_room(folder: Path, num_bytes: int) -> None:
+    """Refuses to write HDF5 to a disk that is about full, which would crash the process."""
+    wanted, free = 4 * num_bytes + 65536, shutil.disk_usage(folder).free
+    if free < wanted:
+        raise OSError(
+            f"The disk must have room for the result. Received {folder} with {free} bytes free, "
+            f"{wanted} may be needed. Free some space and run this again."
+        )
 
 
 def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:

@@ -116,12 +116,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """Replaces the checkpoint."""
-        path = self._folder / f"epoch_{epoch + 1}.weights.h5"
+        path = self._folder / f"epoch_{epoch + 1}.keras"
+        # Not `save_weights`: HDF5 on a full disk crashes the process, an archive raises.
         with atomic_path(path) as temporary:
-            self.model.save_weights(temporary)
+            self.model.save(temporary)
         record = {"epochs": epoch + 1, "file": path.name, "sha256": sha256_of(path)}
         write_json(self._folder / _RECORD, record)
-        for other in self._folder.glob("*.weights.h5"):
+        for other in self._folder.glob("epoch_*"):
             if other != path:
                 other.unlink()
 

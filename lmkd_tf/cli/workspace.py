@@ -89,10 +89,12 @@ class Workspace:
         if self.is_finished(stage, settings, inputs):
             return folder
         fingerprint = self._fingerprint(stage, settings, inputs)
+        _check_own(folder)
         if not self._is_resumable(folder, fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
         for leftover in folder.rglob(".*"):  # temporary files of a process that was killed
-            leftover.unlink()
+            if leftover.is_file():
+                leftover.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _RECORD).unlink(missing_ok=True)
         write_json(folder / _STARTED, {"fingerprint": fingerprint})
@@ -138,6 +140,16 @@ class Workspace:
         upstream = [record["files"] for record in records if record is not None]
         text = json.dumps([stage, settings, upstream], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_own(folder: Path) -> None:
+    """Refuses a folder that a stage did not make, so that nothing of the user's is removed."""
+    is_own = (folder / _RECORD).exists() or (folder / _STARTED).exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_own:
+        raise ValueError(
+            "A stage writes into a folder of its own. "
+            f"Received {folder}, which holds other files. Choose another --workdir."
+        )
 
 
 def _read_dict(path: Path) -> dict[str, Any]:

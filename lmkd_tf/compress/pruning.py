@@ -79,7 +79,8 @@ def kernel_sparsity(core: Any) -> dict[str, float]:
     shares = {}
     for variable in core.variables:
         path = getattr(variable, "path", variable.name).split(":")[0]
-        if path.endswith("/kernel") and len(variable.shape) == 4:
+        # Keras 3 calls depthwise kernels (3, 1, C, 1) `kernel` as well.
+        if path.endswith("/kernel") and tuple(variable.shape[:2]) == (1, 1):
             name = path.split("/")[-2].removeprefix("quant_")
             shares[name] = float(np.mean(variable.numpy() == 0.0))
     return shares

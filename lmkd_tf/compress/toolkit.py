@@ -11,11 +11,15 @@ def load_tfmot() -> ModuleType:
     """Imports tfmot without its side effect.
 
     Importing it sets `TF_USE_LEGACY_KERAS`, which would turn `tf.keras` into
-    `tf_keras` for this process and its children; the variable is put back.
+    `tf_keras` for this process and its children; the variable is put back, and
+    `tf.keras`, which settles on its first use, is used before.
 
     Returns:
         The module `tensorflow_model_optimization`.
     """
+    import tensorflow as tf
+
+    _ = tf.keras.layers
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
         import tensorflow_model_optimization as tfmot

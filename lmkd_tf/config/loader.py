@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import math
 import platform
+import re
 import subprocess
 import sys
 import types
@@ -64,7 +65,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
             "A configuration file must define `get_config()`. "
             f"Received {source}, which does not. Add that function."
         )
-    config = get_config()
+    config = _call_with_known_names(get_config, source)
     if not isinstance(config, ExperimentConfig):
         raise TypeError(
             "`get_config()` must return an ExperimentConfig. "
@@ -180,6 +181,23 @@ def git_commit(root: Path | None = None) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def _call_with_known_names(get_config: Any, source: Path) -> Any:
+    """Calls `get_config`; a misspelt field of a dataclass is named with its near names."""
+    try:
+        return get_config()
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not found:
+            raise
+        fields = {key.split(".")[-1] for key, _ in _settings(ExperimentConfig())}
+        sections = {key.split(".")[0] for key, _ in _settings(ExperimentConfig())}
+        near = difflib.get_close_matches(found[1], sorted(fields | sections))
+        raise ValueError(
+            "A configuration must set fields that exist. "
+            f"Received {found[1]!r} in {source}. Near names: {', '.join(near) or 'none'}."
+        ) from error
 
 
 def _run_file(source: Path) -> dict[str, Any]:

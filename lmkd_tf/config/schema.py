@@ -254,3 +254,17 @@ class ExperimentConfig:
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.stft.sample_rate_hz == 16000,
+            "`stft.sample_rate_hz` must be 16000: the scores and the presets know no other rate.",
+            f"{self.stft.sample_rate_hz}",
+            "Use 16000; recordings of any rate are resampled.",
+        )
+        _require(
+            not self.teacher_preset or self.teacher == ModelConfig(self.teacher_preset),
+            "`teacher` must be left alone when `teacher_preset` names a trained one.",
+            f"teacher_preset={self.teacher_preset!r}, {self.teacher}",
+            "Set teacher_preset to an empty text to train a teacher of your own.",
+        )

@@ -120,10 +120,22 @@ class NoisePool:
     sample_rate_hz: int
 
 
-def speech_pool(store: AudioStore) -> SpeechPool:
-    """Makes a pool in which every second of speech is equally likely."""
+def speech_pool(store: AudioStore, *, is_for_babble: bool = False) -> SpeechPool:
+    """Makes a pool in which every second of speech is equally likely.
+
+    Args:
+        store: Speech of one split.
+        is_for_babble: Whether it becomes noise. Speech with a dull codec's treble is
+            then never drawn: it serves as clean source only.
+
+    Returns:
+        The pool.
+    """
     groups = [clip.group for clip in store.clips]
     weights = np.array([signal.size for signal in store.signals], dtype=np.float64)
+    if is_for_babble:
+        as_recorded = np.array([clip.treble_lift_db == 0.0 for clip in store.clips])
+        weights *= as_recorded if as_recorded.any() else 1.0
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)

@@ -72,7 +72,11 @@ def mix_pair(
 
 
 def draw_pair(
-    rng: np.random.Generator, voices: SpeechPool, noises: NoisePool, settings: MixSettings
+    rng: np.random.Generator,
+    voices: SpeechPool,
+    noises: NoisePool,
+    settings: MixSettings,
+    babblers: SpeechPool | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one clean crop and two noisy views of it.
 
@@ -80,15 +84,17 @@ def draw_pair(
 
     Args:
         rng: Generator of all draws.
-        voices: Speech, also for babble.
+        voices: Speech.
         noises: Noise of the same split.
         settings: Ranges and shares.
+        babblers: Speech for babble; `voices` if None.
 
     Returns:
         First view, second view and speech, float32, shape `(N,)` each.
     """
     speech, talker = draw_speech(rng, voices, settings)
-    noise_pair = np.stack([draw_noise(rng, noises, voices, talker, settings) for _ in range(2)])
+    babblers = babblers or voices
+    noise_pair = np.stack([draw_noise(rng, noises, babblers, talker, settings) for _ in range(2)])
     views, clean = mix_pair(
         speech,
         noise_pair,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PairBatch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
+# Held-out sets are the same whatever the seed of a training run.
+EVALUATION_SEED = 0
 _PREFETCH_BATCHES = 4
 _MIN_UTTERANCE_SECONDS, _MAX_UTTERANCE_SECONDS = 4.0, 10.0
 _UTTERANCE_PAUSE_SECONDS = 0.1
@@ -79,6 +81,7 @@ class PairSource:
                 f"Received batch_size={batch_size}, seed={seed}. Correct that value."
             )
         self.voices = speech_pool(speech)
+        self.babblers = speech_pool(speech, is_for_babble=True)
         self.noises = noise_pool(noise)
         self.settings = settings
         self.batch_size = batch_size
@@ -101,7 +104,7 @@ class PairSource:
     def _pair(self, batch_index: int, example: int) -> PairBatch:
         seeds = np.random.SeedSequence([self.seed, batch_index, example])
         rng = np.random.Generator(np.random.Philox(seeds))
-        return draw_pair(rng, self.voices, self.noises, self.settings)
+        return draw_pair(rng, self.voices, self.noises, self.settings, self.babblers)
 
 
 def training_pairs(

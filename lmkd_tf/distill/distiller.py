@@ -191,7 +191,7 @@ class LatentMixupDistiller(keras.Model):
         if self.loss is None:
             raise ValueError(
                 "`compile` must be given the supervised loss. Received loss=None. "
-                "Use compile(optimizer=..., loss=lmkd_tf.distill.SpeechLoss())."
+                "Use compile(optimizer=..., loss=lmkd_tf.SpeechLoss())."
             )
         return _as_loss(self.loss)(speech, enhanced, sample_weight)
 
@@ -282,8 +282,7 @@ class LatentMixupDistiller(keras.Model):
         """Reads what `save_own_variables` wrote."""
         names = [name for name in store.keys() if not name.startswith("teacher_")]  # noqa: SIM118 - an HDF5 group
         own = {name: store[name] for name in names}
-        if "lambda_seed" in own:  # absent from older checkpoints
-            self._lambda_seed.state.assign(own.pop("lambda_seed"))
+        self._lambda_seed.state.assign(own.pop("lambda_seed"))
         super().load_own_variables(own)
         for index, weight in enumerate(self.teacher.weights):
             weight.assign(store[f"teacher_{index}"])

@@ -95,9 +95,4 @@ def inverse_stft(spectrum, config: StftConfig, num_samples):
     hop = config.hop_length
     frames = synthesize_frames(spectrum, config)  # (B, T, window)
     blocks = frames[:, 1:, :hop] + frames[:, :-1, hop:]  # (B, T - 1, hop)
-    num_padded = blocks.shape[1] * hop if blocks.shape[1] is not None else -1
-    return (
-        ops.reshape(blocks, (-1, num_padded))[:, :num_samples]
-        if num_padded != -1
-        else (ops.reshape(blocks, (ops.shape(blocks)[0], -1))[:, :num_samples])
-    )
+    return ops.reshape(blocks, (ops.shape(blocks)[0], -1))[:, :num_samples]

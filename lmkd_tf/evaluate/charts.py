@@ -217,7 +217,18 @@ def _band(line: Line, scale: _Scale) -> str:
 
 
 def mark(kind: int, x: float, y: float, color: int, tooltip: str = "") -> str:
-    """Draws the mark of a series, so that color is not the only difference."""
+    """Draws the mark of a series, so that color is not the only difference.
+
+    Args:
+        kind: Number of the series, which chooses the shape.
+        x: Center, in px.
+        y: Center, in px.
+        color: Number of the color class.
+        tooltip: Text shown on hover.
+
+    Returns:
+        SVG element.
+    """
     shape = _MARKS[kind % len(_MARKS)]
     title = f"<title>{html.escape(tooltip)}</title>" if tooltip else ""
     if shape == "circle":

@@ -175,7 +175,8 @@ def _open_audio(path: Path) -> soundfile.SoundFile:
         found = "empty" if path.is_file() and path.stat().st_size == 0 else "not audio, or damaged"
         raise ValueError(
             "The input must be a wav, flac or ogg file. "
-            f"Received {path}, which is {found} ({error.error_string}) Check the file."
+            f"Received {path}, which is {found} ({error.error_string.rstrip('.')}). "
+            "Check the file."
         ) from error
     try:
         _check_complete(audio, path)

@@ -157,7 +157,7 @@ def _import(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"This step needs {module}, whose wheels exist for Linux x86-64 only. "
+            f"This step needs {module}, which the extra `micro` installs on Linux x86-64 only. "
             f"Received an import error on {sys.platform} {platform.machine()} ({error}). "
-            "Install lmkd-tf[micro] on Linux x86-64, or use --backend=keras."
+            "Install lmkd-tf[micro] there; to enhance elsewhere, use --backend=keras."
         ) from error

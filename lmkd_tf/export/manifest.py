@@ -94,16 +94,17 @@ def read_manifest(model_path: str | Path) -> Manifest:
     record = read_json(manifest_path(path))
     try:
         manifest = Manifest(**record)
-    except TypeError as error:
+        expected = str(manifest.model["sha256"])
+    except (TypeError, KeyError) as error:
         raise ValueError(
             "A manifest must have the entries of this version of the package. "
             f"Received {manifest_path(path)} ({error}). Export the student again."
         ) from error
     digest = sha256_of(path)
-    if manifest.model["sha256"] != digest:
+    if expected != digest:
         raise ValueError(
             "A model and its manifest must belong together. "
             f"Received {path} with SHA-256 {digest[:12]}..., the manifest says "
-            f"{manifest.model['sha256'][:12]}.... Export the student again."
+            f"{expected[:12]}.... Export the student again."
         )
     return manifest

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lmkd_tf.config.files import read_json
+from lmkd_tf.config.files import read_json, sha256_of
 from lmkd_tf.config.schema import StftConfig
 
 
@@ -62,6 +62,11 @@ def from_preset(name: str) -> Any:
 
     files = preset_files(name)
     record = read_json(files["record"])
+    if sha256_of(files["weights"]) != record["weights_sha256"]:
+        raise ValueError(
+            "The weights of a preset must be those of its record. "
+            f"Received {files['weights']}, which is damaged. Install the package again."
+        )
     model = build(record["architecture"], stft=StftConfig(**record["stft"]), **record["size"])
     with np.load(files["weights"]) as stored:
         values = [stored[str(index)].astype(np.float32) for index in range(len(stored.files))]
