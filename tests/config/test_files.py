@@ -20,6 +20,12 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def write_half(target, error):
+    with atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 def test_atomic_path_moves_what_was_written_to_the_target(tmp_path):
     with atomic_path(tmp_path / "model.keras") as temporary:
         temporary.write_text("new")
@@ -52,9 +58,8 @@ def test_atomic_path_leaves_the_target_alone_until_the_block_ends(tmp_path):
 def test_atomic_path_after_an_exception_keeps_the_old_file_and_no_temporary_one(tmp_path, error):
     target = tmp_path / "model.keras"
     target.write_text("old")
-    with pytest.raises(error), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(error):
+        write_half(target, error)
     assert names_in(tmp_path) == ["model.keras"]
     assert target.read_text() == "old"
 

@@ -234,3 +234,13 @@ def test_git_commit_marks_a_changed_checkout(tmp_path, require_tool):
     assert commit is not None
     assert len(commit) == 40
     assert loader.git_commit(tmp_path) == f"{commit}-dirty"
+
+
+def test_misspelt_field_in_a_file_is_refused_with_near_names(tmp_path):
+    path = tmp_path / "typo.py"
+    path.write_text(
+        "from lmkd_tf.config.schema import TrainConfig\n"
+        "def get_config():\n    return TrainConfig(epocs=3)\n"
+    )
+    with pytest.raises(ValueError, match=r"'epocs'.*Near names: epochs"):
+        loader.load(path)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,15 @@ from lmkd_tf.config.schema import (
 )
 
 
+def make(config: Any, values: dict[str, Any]) -> Any:
+    return config(**values)
+
+
 @pytest.mark.parametrize("name", ["sample_rate_hz", "window_length", "hop_length", "fft_length"])
 @pytest.mark.parametrize("value", [0, -16])
 def test_stft_lengths_must_be_positive(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received {value}\. Use"):
-        StftConfig(**{name: value})
+        make(StftConfig, {name: value})
 
 
 @pytest.mark.parametrize("hop", [128, 200, 255, 512])
@@ -42,7 +47,7 @@ def test_num_bins_is_half_the_transform_plus_one(fft_length, num_bins):
 @pytest.mark.parametrize("value", [0, -1])
 def test_data_lengths_and_counts_must_be_positive(name, value):
     with pytest.raises(ValueError, match=rf"`data\.{name}` must be positive\. Received {value}\."):
-        DataConfig(**{name: value})
+        make(DataConfig, {name: value})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def test_data_lengths_and_counts_must_be_positive(name, value):
 def test_data_ranges_must_not_be_upside_down(low, high):
     message = rf"`data\.{low}` must not exceed `data\.{high}`\. Received 1\.0 and -1\.0\. Swap"
     with pytest.raises(ValueError, match=message):
-        DataConfig(**{low: 1.0, high: -1.0})
+        make(DataConfig, {low: 1.0, high: -1.0})
 
 
 def test_data_range_of_one_value_is_allowed():
@@ -66,7 +71,7 @@ def test_evaluation_needs_at_least_one_ratio():
 @pytest.mark.parametrize("name", ["num_bands", "channels"])
 def test_model_sizes_must_be_positive(name):
     with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received 0\."):
-        ModelConfig(**{name: 0})
+        make(ModelConfig, {name: 0})
 
 
 @pytest.mark.parametrize("dilations", [(), (1, 0), (-2,)])
@@ -86,14 +91,14 @@ def test_model_size_holds_only_what_differs_from_the_architecture():
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_training_lengths_and_pace_must_be_positive(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received {value}\."):
-        TrainConfig(**{name: value})
+        make(TrainConfig, {name: value})
 
 
 @pytest.mark.parametrize("name", ["warmup_steps", "weight_decay"])
 def test_warmup_and_weight_decay_must_not_be_negative(name):
     with pytest.raises(ValueError, match=rf"`{name}` must not be negative\. Received -1\. Use 0"):
-        TrainConfig(**{name: -1})
-    TrainConfig(**{name: 0})
+        make(TrainConfig, {name: -1})
+    make(TrainConfig, {name: 0})
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.5])
@@ -107,8 +112,8 @@ def test_mixup_alpha_must_be_positive(alpha):
 )
 def test_distillation_weights_must_not_be_negative_but_may_be_zero(name):
     with pytest.raises(ValueError, match=rf"`distill\.{name}` must not be negative\..*Use 0"):
-        DistillConfig(**{name: -0.1})
-    DistillConfig(**{name: 0.0})
+        make(DistillConfig, {name: -0.1})
+    make(DistillConfig, {name: 0.0})
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 2.0])

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import numpy as np
 import pytest
 
-from lmkd_tf.config.files import read_json
-from lmkd_tf.metrics.cost import count_parameters
+from lmkd_tf.config.files import read_json, sha256_of
 from lmkd_tf.metrics.si_sdr import si_sdr_db
-from lmkd_tf.models import from_preset
+from lmkd_tf.models import build, from_preset
 from lmkd_tf.models.presets import preset_files, preset_names
 
 NAMES = ["nano", "wide"]
@@ -16,10 +17,17 @@ def test_the_student_and_its_teacher_ship_with_the_package():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_preset_loads_with_the_parameters_its_record_states(name):
+def test_preset_is_a_network_of_its_architecture_and_frame(name):
     record = read_json(preset_files(name)["record"])
-    model = from_preset(name)
-    assert count_parameters(model) == record["parameters"]
+    model, untrained = from_preset(name), build(record["architecture"], **record["size"])
+    assert [w.shape for w in model.core.weights] == [w.shape for w in untrained.core.weights]
+    assert dataclasses.asdict(model.stft) == record["stft"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preset_weights_are_those_of_the_record(name):
+    files = preset_files(name)
+    assert sha256_of(files["weights"]) == read_json(files["record"])["weights_sha256"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+import csv
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from lmkd_tf.cli import stages
+from lmkd_tf.cli.stages import Audio, build_network, core_builder, save_model
+from lmkd_tf.models.enhancer import load_enhancer
+
+
+@pytest.fixture
+def corpus(road, tmp_path):
+    """A copy of the corpus, to be damaged."""
+    return shutil.copytree(road.corpus, tmp_path / "corpus")
+
+
+def _keep_rows(manifest, is_kept):
+    with manifest.open(newline="") as file:
+        columns, *rows = csv.reader(file)
+    kept = [row for row in rows if is_kept(dict(zip(columns, row, strict=True)))]
+    with manifest.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *kept])
+    return kept
+
+
+def test_audio_is_decoded_once_and_progress_covers_every_split(road):
+    audio, reports = Audio(road.corpus, road.config), []
+    audio.load_all(lambda done, total: reports.append((done, total)))
+    num_clips = len(audio.corpus.speech) + len(audio.corpus.noise)
+    assert reports == [(done, num_clips) for done in range(1, num_clips + 1)]
+    assert audio.store("speech", "test") is audio.store("speech", "test")
+
+
+def test_training_pairs_go_on_at_the_batch_that_is_asked_for(road):
+    audio, train = Audio(road.corpus, road.config), road.config.teacher_training
+    whole = [speech.numpy() for _, speech in audio.training(train, 0).take(4)]
+    later = [speech.numpy() for _, speech in audio.training(train, 2).take(2)]
+    np.testing.assert_array_equal(later, whole[2:])
+    assert not np.array_equal(whole[0], whole[1])
+
+
+def test_validation_pairs_are_the_same_every_time(road):
+    audio, train = Audio(road.corpus, road.config), road.config.teacher_training
+    first, second = ([s.numpy() for _, s in audio.validation(train)] for _ in range(2))
+    assert len(first) == road.config.data.num_validation_batches
+    np.testing.assert_array_equal(first, second)
+
+
+def test_unreadable_file_is_skipped_and_listed(road, corpus, monkeypatch):
+    manifest = corpus / "speech" / "manifest.csv"
+    # One file of more than twenty: below 5 %.
+    rows = _keep_rows(manifest, lambda row: True)
+    extra = [["train/" + f"copy_{i}.flac", *rows[0][1:]] for i in range(10)]
+    for row in extra:
+        shutil.copy(corpus / "speech" / rows[0][0], corpus / "speech" / row[0])
+    with manifest.open("a", newline="") as file:
+        csv.writer(file).writerows(extra)
+    (corpus / "speech" / extra[3][0]).write_bytes(b"no audio")
+    lines = []
+    monkeypatch.setattr(stages.logging, "warning", lambda text, *a: lines.append(text % a))
+    store = Audio(corpus, road.config).store("speech", "train")
+    assert len(lines) == 1
+    assert lines[0].startswith("Skipped in speech/train:\n")
+    assert "copy_3.flac: " in lines[0]
+    assert len(store.clips) + 1 == sum(row[0].startswith("train") for row in [*rows, *extra])
+
+
+def test_corpus_with_too_many_unreadable_files_is_refused(road, corpus):
+    for path in sorted((corpus / "noise" / "train").glob("*.flac"))[:3]:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"At most 5% of the listed files.*is empty \(0 bytes\)"):
+        Audio(corpus, road.config).store("noise", "train")
+
+
+def test_corpus_of_one_file_per_split_is_enough_to_train_on(road, corpus):
+    for part in ("speech", "noise"):
+        seen = set()
+        _keep_rows(
+            corpus / part / "manifest.csv",
+            lambda row, seen=seen: not (row["split"] in seen or seen.add(row["split"])),
+        )
+    audio = Audio(corpus, road.config)
+    assert [len(audio.corpus.speech), len(audio.corpus.noise)] == [3, 3]
+    views, speech = next(iter(audio.training(road.config.teacher_training, 0)))
+    assert views["first_view"].shape == speech.shape
+    assert np.isfinite(views["first_view"].numpy()).all()
+
+
+def test_corpus_of_one_file_is_refused(road, corpus):
+    for part in ("speech", "noise"):
+        _keep_rows(corpus / part / "manifest.csv", lambda row: row["path"].endswith("_00.flac"))
+    with pytest.raises(ValueError, match="A manifest must list at least one file"):
+        Audio(corpus, road.config)
+
+
+def test_calibration_features_are_consecutive_frames_of_the_validation_pairs(road):
+    model = load_enhancer(road.workdir / "pruned" / "pruned.keras")
+    audio = Audio(road.corpus, road.config)
+    frames = stages._calibration_features(road.config, audio, model)
+    assert frames.shape == (road.config.compress.num_calibration_frames, model.num_bands)
+    views, _ = next(iter(audio.validation(road.config.compress.quantization)))
+    first = np.asarray(model.analyze(views["first_view"][:1])[0])[0, :, 0]
+    np.testing.assert_allclose(frames[: len(first)], first, atol=1e-6)
+
+
+def test_network_and_builder_follow_the_configuration(road):
+    network, core = (
+        build_network(road.config.student, road.config),
+        core_builder(road.config.student)(),
+    )
+    assert network.stft == road.config.stft
+    assert network.core.count_params() == core.count_params()
+    assert core.get_layer("encoder").filters == road.config.student.channels
+
+
+def test_save_model_leaves_an_older_file_when_it_fails(tmp_path):
+    class Unwilling:
+        def save(self, path):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    (tmp_path / "model.keras").write_bytes(b"older")
+    with pytest.raises(OSError, match="No space left"):
+        save_model(Unwilling(), tmp_path / "model.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+    assert (tmp_path / "model.keras").read_bytes() == b"older"
+
+
+def test_quantized_weights_are_not_written_to_a_disk_that_is_about_full(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(stages.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 70000))
+    stages._require_room(tmp_path, 1000)
+    with pytest.raises(OSError, match=r"must have room.*70000 bytes free.*Free some space"):
+        stages._require_room(tmp_path, 10000)

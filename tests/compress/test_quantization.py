@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+import functools
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from lmkd_tf.compress.pruning import kernel_sparsity
+from lmkd_tf.compress.quantization import (
+    calibrate_ranges,
+    load_quantized,
+    quantize,
+    quantized_step,
+)
+from lmkd_tf.compress.twin import make_twin
+from lmkd_tf.config.files import read_json
+from lmkd_tf.evaluate.parity import snr_db
+from lmkd_tf.models.builder import build_core
+from tests.compress.conftest import SIZE
+from tests.parity.floors import QAT_STEP_FLOOR_DB
+
+
+def _ranges(core):
+    """Range of every float tensor by the name of its layer, as `(min, max)`."""
+    values = {variable.name.split(":")[0]: float(variable) for variable in _scalars(core)}
+    names = [name for name in values if name.endswith("min")]
+    found = {n.split("/")[0]: (values[n], values[n.removesuffix("min") + "max"]) for n in names}
+    # tf_keras numbers the quantizer of the features across models.
+    return {re.sub(r"^quant_|(?<=^quantize_layer)_\d+$", "", n): v for n, v in found.items()}
+
+
+def _scalars(core):
+    scalars = [variable for variable in core.variables if len(variable.shape) == 0]
+    return [v for v in scalars if v.name.split(":")[0][-3:] in ("min", "max")]
+
+
+def _sparse(core):
+    """Sets the smaller half of every pointwise kernel to zero."""
+    for layer in core.layers:
+        if layer.name in ("encoder", "pointwise_0", "pointwise_1", "mask_logits"):
+            kernel, *bias = layer.get_weights()
+            kernel = np.where(np.abs(kernel) < np.median(np.abs(kernel)), 0.0, kernel)
+            layer.set_weights([kernel, *bias])
+    return core
+
+
+def _numpy_activations(core, features):
+    """Computes what every range is the range of, `(B, T, C)`, by the layers' definitions."""
+    weights = {layer.name: layer.get_weights() for layer in core.layers}
+
+    def normalize(x, name):
+        gamma, beta, mean, variance = weights[name]
+        return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+    found = {"quantize_layer": features[:, :, 0]}
+    x = normalize(features[:, :, 0] @ weights["encoder"][0][0, 0], "encoder_norm")
+    found["block_0"] = x = np.maximum(x, 0.0)
+    for index, dilation in enumerate(SIZE["dilations"]):
+        kernel = weights[f"depthwise_{index}"][0][:, 0, :, 0]  # (3, C)
+        past = np.concatenate([np.zeros((len(x), 2 * dilation, x.shape[-1])), x], axis=1)
+        count = x.shape[1]
+        y = sum(past[:, k * dilation : k * dilation + count] * kernel[k] for k in range(3))
+        y = np.maximum(normalize(y, f"depthwise_norm_{index}"), 0.0)
+        found[f"depthwise_relu_{index}"] = y
+        y = normalize(y @ weights[f"pointwise_{index}"][0][0, 0], f"pointwise_norm_{index}")
+        found[f"pointwise_norm_{index}"] = y
+        found[f"block_{index + 1}"] = x = np.maximum(x + y, 0.0)
+    kernel, bias = weights["mask_logits"]
+    found["mask_logits"] = x @ kernel[0, 0] + bias
+    return found
+
+
+def test_calibrated_ranges_are_the_mean_extremes_of_the_batches(build, core, features):
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    batches = [features, 2.0 * features[:2]]
+    calibrate_ranges(quantized, twin, batches)
+    ranges, activations = _ranges(quantized), [_numpy_activations(core, b) for b in batches]
+    assert set(ranges) == set(activations[0])
+    for name, (low, high) in ranges.items():
+        lows, highs = zip(*((a[name].min(), a[name].max()) for a in activations), strict=True)
+        np.testing.assert_allclose(low, min(0.0, np.mean(lows)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(high, np.mean(highs), rtol=1e-4, atol=1e-5)
+
+
+def test_calibrate_ranges_without_batches_is_refused(build, core):
+    twin = make_twin(build, core)
+    with pytest.raises(ValueError, match=r"at least one batch of features. Received none"):
+        calibrate_ranges(quantize(twin), twin, [])
+
+
+def test_quantize_changes_the_outputs_by_no_more_than_int8_rounding(build, core, features):
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    wanted = twin(features, training=False).numpy()
+    ratio_db = snr_db(wanted, quantized(features, training=False).numpy())
+    assert 25.0 < ratio_db < 80.0  # fake quantization is there, and it is fine
+
+
+def test_quantization_training_keeps_the_zeros_where_they_were(build, core, features, distill):
+    twin = _sparse(make_twin(build, core))
+    before = kernel_sparsity(twin)
+    zeros = [w == 0.0 for w in twin.get_weights() if w.ndim == 4 and w.shape[0] == 1]
+    kernels = [w for w in twin.get_weights() if w.ndim == 4 and w.shape[0] == 1]
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    distill(quantized, 6)
+    assert kernel_sparsity(quantized) == before
+    assert min(before.values()) == 0.5
+    trained = [v.numpy() for v in quantized.variables if len(v.shape) == 4 and v.shape[0] == 1]
+    for kernel, old, is_zero in zip(trained, kernels, zeros, strict=True):
+        np.testing.assert_array_equal(kernel == 0.0, is_zero)
+        assert np.abs(kernel - old).max() > 1e-3  # it did train
+
+
+def test_loaded_core_repeats_the_trained_one_bit_for_bit(build, core, features, distill, tmp_path):
+    quantized = quantize(make_twin(build, core))
+    distill(quantized, 3)
+    wanted = quantized(features, training=False).numpy()
+    quantized.save_weights(str(tmp_path / "core.weights.h5"))
+    loaded = load_quantized(build, tmp_path / "core.weights.h5")
+    np.testing.assert_array_equal(loaded(features, training=False).numpy(), wanted)
+
+
+def test_step_graph_repeats_the_whole_utterance_frame_by_frame(build, core, features):
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    step = quantized_step(build, quantized)
+    whole = quantized(features[:1], training=False).numpy()[0, :, 0]
+    states = [tf.zeros([int(size) for size in tensor.shape]) for tensor in step.inputs[1:]]
+    masks = []
+    for frame in features[0]:
+        mask, *states = step([frame[None, None], *states], training=False)
+        masks.append(mask.numpy().ravel())
+    assert snr_db(whole, np.stack(masks)) >= QAT_STEP_FLOOR_DB
+
+
+def test_state_of_the_step_graph_has_the_range_of_the_layer_that_fills_it(build, core, features):
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    step = quantized_step(build, quantized)
+    inputs = {
+        layer.input.name: tuple(float(v) for v in layer.weights[:2])
+        for layer in step.layers
+        if type(layer).__name__ == "QuantizeLayer"
+    }
+    ranges = _ranges(quantized)
+    assert inputs["state_0"] == ranges["block_0"]
+    assert inputs["state_1"] == ranges["block_1"]
+    assert inputs["features"] == ranges["quantize_layer"]
+    assert inputs["state_0"] != inputs["state_1"]
+
+
+def test_step_graph_of_another_builder_is_refused(build, core):
+    other = functools.partial(build_core, "nano", **{**SIZE, "channels": 4})
+    with pytest.raises(ValueError, match=r"needs one of the same name.*Build both graphs"):
+        quantized_step(other, quantize(make_twin(build, core)))
+
+
+def test_finished_road_keeps_its_sparsity_through_quantization(road):
+    before = read_json(road.workdir / "pruned" / "sparsity.json")
+    after = read_json(road.workdir / "quantized" / "sparsity.json")
+    assert after == before
+
+
+def test_quantize_leaves_the_core_it_was_given_alone(build, core):
+    twin = make_twin(build, core)
+    before = [weight.copy() for weight in twin.get_weights()]
+    quantize(twin)
+    assert isinstance(twin, tf_keras.Model)
+    assert all(np.array_equal(a, b) for a, b in zip(before, twin.get_weights(), strict=True))
