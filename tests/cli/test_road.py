@@ -72,7 +72,7 @@ def test_every_stage_records_what_it_takes_to_repeat_it(road, stage):
 def test_results_describe_every_model_by_its_own_file(road):
     results = json.loads((road.workdir / "results.json").read_text())
     models = {entry["name"]: entry for entry in results["models"]}
-    assert list(models) == ["teacher", "nano float", "nano int16", "nano int8"]
+    assert {"teacher", "nano float", "nano int16", "nano int8"} <= models.keys()
     teacher = load_enhancer(road.workdir / "teacher" / "teacher.keras")
     assert models["teacher"]["parameters"] == count_parameters(teacher.core)
     for dtype in ("int8", "int16"):
@@ -121,7 +121,7 @@ def test_interrupted_stage_goes_on_with_the_next_unseen_batch(road, tmp_path, mo
         return training(audio, train, first_batch)
 
     monkeypatch.setattr(Audio, "training", note)
-    teacher = ModelConfig("wide", num_bands=64, channels=8, dilations=(1,))
+    teacher = ModelConfig("wide", num_bands=64, channels=8, dilations=(1, 2))
     train = replace(road.config.teacher_training, epochs=2, steps_per_epoch=3, batch_size=2)
     config = replace(road.config, teacher=teacher, teacher_training=train)
     walk = Road(config, tmp_path, road.corpus)
