@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training programs share: flags, the road, errors in one line."""
 
+import errno
 import functools
 import importlib
 import importlib.util
@@ -87,7 +88,9 @@ def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) 
         status = 130
     except USER_ERRORS as error:
         logging.debug("Traceback:", exc_info=True)
-        sys.stderr.write(f"{program}: {error}\n")
+        is_full = getattr(error, "errno", None) == errno.ENOSPC
+        remedy = " Free space and run it again; what was finished is kept." if is_full else ""
+        sys.stderr.write(f"{program}: {error}{remedy}\n")
         status = 1
     sys.exit(status)
 

@@ -277,7 +277,10 @@ def check_taps(config: ExperimentConfig) -> None:
         try:
             tap_model(core, [tap[column] for tap in config.distill.taps])
         except ValueError as error:
-            raise ValueError(f"In the {role}, `distill.taps`: {error}") from error
+            raise ValueError(
+                f"`distill.taps` must name layers of the {role}, input to output. "
+                f"Received {config.distill.taps}. Correct the tap ({error})."
+            ) from error
 
 
 def _whole(model: Any) -> Any:

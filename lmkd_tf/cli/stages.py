@@ -247,7 +247,7 @@ def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources
 def save_model(model: Any, path: Path) -> None:
     """Writes a `.keras` file atomically."""
     with atomic_path(path) as temporary:
-        model.save(temporary)
+        model.save(temporary, include_optimizer=False)
 
 
 def _require_room(folder: Path, num_bytes: int) -> None:

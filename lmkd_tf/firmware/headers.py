@@ -11,7 +11,7 @@ from typing import Any
 from lmkd_tf.config.files import read_json, sha256_of, write_text
 
 GENERATOR_COMMAND = "./x firmware"
-_BYTES_PER_LINE = 12
+_BYTES_PER_LINE = 20
 _ELEMENT_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "float32": 4}
 
 
@@ -181,7 +181,7 @@ def _model_header(manifest: dict[str, Any], notice: str) -> str:
 
 def _model_source(content: bytes, notice: str) -> str:
     lines = [
-        "    " + " ".join(f"0x{byte:02x}," for byte in content[start : start + _BYTES_PER_LINE])
+        "".join(f"0x{byte:02x}," for byte in content[start : start + _BYTES_PER_LINE])
         for start in range(0, len(content), _BYTES_PER_LINE)
     ]
     return (
