@@ -118,7 +118,7 @@ def test_network_and_builder_follow_the_configuration(road):
 
 def test_save_model_leaves_an_older_file_when_it_fails(tmp_path):
     class Unwilling:
-        def save(self, path):
+        def save(self, path, **_):
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
