@@ -128,7 +128,7 @@ class Road:
                 "and run by TFLite Micro. " + corpus.description
             ),
             rows=rows,
-            history={n: read_history(self.workspace.folder(n)) for n in STAGES[:4]},
+            history={n: _losses(self.workspace.folder(n)) for n in STAGES[:4]},
             clips=_read_clips(scores / "clips.npz"),
             models=models,
             details={
@@ -281,6 +281,12 @@ def check_taps(config: ExperimentConfig) -> None:
                 f"`distill.taps` must name layers of the {role}, input to output. "
                 f"Received {config.distill.taps}. Correct the tap ({error})."
             ) from error
+
+
+def _losses(folder: Path) -> dict[str, list[float]]:
+    """Returns the losses per epoch of a stage, without terms that are switched off."""
+    history = read_history(folder)
+    return {name: values for name, values in history.items() if "loss" in name and any(values)}
 
 
 def _whole(model: Any) -> Any:
