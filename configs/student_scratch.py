@@ -8,11 +8,11 @@ from lmkd_tf.config.schema import ExperimentConfig
 
 
 def get_config() -> ExperimentConfig:
-    """Returns the default road with every distillation term switched off."""
+    """Returns the default road without distillation."""
     default = get_default()
     return replace(
         default,
         name="student_scratch",
         teacher_preset="wide",
-        distill=replace(default.distill, distillation_weight=0.0),
+        distill=replace(default.distill, method="no_kd"),
     )

@@ -73,7 +73,7 @@ class Road:
         self.config = config
         self.workspace = Workspace(workdir)
         self.audio = stages.Audio(data_folder, config)
-        check_taps(config)
+        check_distillation(config)
 
     def is_finished(self, stage: str) -> bool:
         """Tells whether a stage need not run."""
@@ -266,14 +266,16 @@ class Road:
         return entries
 
 
-def check_taps(config: ExperimentConfig) -> None:
-    """Refuses taps that do not exist before anything is trained.
+def check_distillation(config: ExperimentConfig) -> None:
+    """Refuses taps and objectives that do not work out before anything is trained.
 
     Raises:
-        ValueError: If a layer does not exist, naming network and tap.
+        ValueError: If a layer does not exist, naming network and tap, or the settings of
+            the objective are wrong.
     """
+    networks = {}
     for role, column in (("teacher", 1), ("student", 2)):
-        core = stages.build_network(getattr(config, role), config)
+        core = networks[role] = stages.build_network(getattr(config, role), config)
         try:
             tap_model(core, [tap[column] for tap in config.distill.taps])
         except ValueError as error:
@@ -281,6 +283,7 @@ def check_taps(config: ExperimentConfig) -> None:
                 f"`distill.taps` must name layers of the {role}, input to output. "
                 f"Received {config.distill.taps}. Correct the tap ({error})."
             ) from error
+    stages.build_distiller(config, **networks)
 
 
 def _losses(folder: Path) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages of the road, each from a configuration and a folder to files."""
 
+import copy
 import functools
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from lmkd_tf.data.pipeline import EVALUATION_SEED, training_pairs, validation_pa
 from lmkd_tf.data.store import AudioStore, load_store
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
+from lmkd_tf.distill.objective import objective_of
 from lmkd_tf.export.manifest import manifest_path
 from lmkd_tf.export.tflite import export_int8, export_int16
 from lmkd_tf.firmware.generate import generate
@@ -47,6 +49,12 @@ class Audio:
         self.corpus = read_folder(folder)
         self._config = config
         self._stores: dict[tuple[str, str], AudioStore] = {}
+
+    def with_config(self, config: ExperimentConfig) -> "Audio":
+        """Returns the same recordings for another configuration, decoded once."""
+        other = copy.copy(self)
+        other._config = config
+        return other
 
     def load_all(self, on_progress: OnProgress) -> None:
         """Decodes every split, reporting (files done, files in all)."""
@@ -267,29 +275,38 @@ def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
     distiller = _distiller(config, inputs.teacher, student, train)
     with np.load(inputs.projectors) as stored:
         weights = [stored[name] for name in stored.files]
-    for projector, kernel_and_bias in zip(
-        distiller.projectors, zip(weights[::2], weights[1::2], strict=True), strict=True
-    ):
-        projector.set_weights(list(kernel_and_bias))
+    for projector in distiller.projectors:
+        count = len(projector.weights)
+        projector.set_weights(weights[:count])
+        weights = weights[count:]
     pairs = audio.training(train, 0)
     fit_stage(
         distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False
     )
 
 
-def _distiller(
-    config: ExperimentConfig, teacher: Any, student: Any, train: TrainConfig
-) -> LatentMixupDistiller:
+def build_distiller(config: ExperimentConfig, teacher: Any, student: Any) -> LatentMixupDistiller:
+    """Builds the distiller of the configuration, not compiled.
+
+    Raises:
+        ValueError: If taps or objective do not fit the networks.
+    """
     distill = config.distill
-    distiller = LatentMixupDistiller(
+    return LatentMixupDistiller(
         teacher=teacher,
         student=student,
         taps=distill.taps,
+        objective=objective_of(distill.method, **distill.changes),
         mixup_alpha=distill.mixup_alpha,
         distillation_weight=distill.distillation_weight,
-        term_weights=(distill.mixed_weight, distill.latent_weight, distill.output_weight),
         seed=config.seed,
     )
+
+
+def _distiller(
+    config: ExperimentConfig, teacher: Any, student: Any, train: TrainConfig
+) -> LatentMixupDistiller:
+    distiller = build_distiller(config, teacher, student)
     distiller.compile(optimizer=make_optimizer(train), loss=SpeechLoss(stft=config.stft))
     return distiller
 

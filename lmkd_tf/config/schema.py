@@ -175,33 +175,76 @@ class TrainConfig:
 class DistillConfig:
     """The distillation objective; symbols as in `docs/formula.md`.
 
+    `method` names a whole objective in `lmkd_tf.distill.METHODS`, such as "latent_mixup",
+    "fitnets" or "no_kd". A setting that is None is the method's own; what each means,
+    `lmkd_tf.distill.Objective` says, which also checks names and combinations.
+
     Args:
+        method: Name of the method.
         taps: Triples `(name, teacher_layer, student_layer)`, input to output.
-            The mixed latent of the last one goes on through the student.
         mixup_alpha: λ ~ Beta(mixup_alpha, mixup_alpha). Reconstructed.
-        distillation_weight: Factor on the three terms below; 0 trains the plain
-            student on the same pairs.
+        distillation_weight: Factor on all terms but the supervised one; 0 trains the
+            plain student on the same pairs.
+        pairing: Which signals are mixed.
+        mixing: Where the mixture is made.
+        propagation: Which network decodes the mixed latent.
+        mix_tap: Tap that is mixed.
+        lambda_law: Law of λ.
+        lambda_range: Range of the uniform law.
+        granularity: What has a λ of its own.
+        mix_prob: Share of the examples that is mixed.
+        distance: Distance of the latents.
+        projector: From the student's width to the teacher's.
+        tap_weights: Weight c_l of each tap.
+        position_weight: Weight of each frame.
+        noise_specific_weight: ρ of the control without λ.
+        output_loss: Distance of the outputs.
         mixed_weight: Weight w_m of the decoded mixed latent. Reconstructed.
         latent_weight: Weight w_f of the latent distance. Reconstructed.
-        output_weight: Weight w_o of output distillation. Reconstructed: 0.
+        output_weight: Weight w_o of output distillation. Reconstructed.
+        schedule: How the weights change over the steps.
+        schedule_steps: Steps until the schedule is through.
     """
 
+    method: str = "latent_mixup"
     taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "block_12", "block_8"),)
     mixup_alpha: float = 1.0
     distillation_weight: float = 1.0
-    mixed_weight: float = 1.0
-    latent_weight: float = 1.0
-    output_weight: float = 0.0
+    pairing: str | None = None
+    mixing: str | None = None
+    propagation: str | None = None
+    mix_tap: str | None = None
+    lambda_law: str | None = None
+    lambda_range: tuple[float, float] | None = None
+    granularity: str | None = None
+    mix_prob: float | None = None
+    distance: str | None = None
+    projector: str | None = None
+    tap_weights: tuple[float, ...] | None = None
+    position_weight: str | None = None
+    noise_specific_weight: float | None = None
+    output_loss: str | None = None
+    mixed_weight: float | None = None
+    latent_weight: float | None = None
+    output_weight: float | None = None
+    schedule: str | None = None
+    schedule_steps: int | None = None
 
     def __post_init__(self) -> None:
         _require_positive("distill.mixup_alpha", self.mixup_alpha)
-        for name in ("distillation_weight", "mixed_weight", "latent_weight", "output_weight"):
-            _require(
-                getattr(self, name) >= 0,
-                f"`distill.{name}` must not be negative.",
-                f"{getattr(self, name)}",
-                "Use 0 to switch the term off.",
-            )
+        _require(
+            self.distillation_weight >= 0,
+            "`distill.distillation_weight` must not be negative.",
+            f"{self.distillation_weight}",
+            "Use 0 to switch distillation off.",
+        )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Settings that differ from the method's own."""
+        own = ("method", "taps", "mixup_alpha", "distillation_weight")
+        settings = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {n: v for n, v in settings.items() if n not in own and v is not None}
 
 
 @dataclass(frozen=True)

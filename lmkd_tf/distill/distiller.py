@@ -1,23 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`LatentMixupDistiller`: taps, projectors and the formula behind `fit`."""
+"""`LatentMixupDistiller`: taps, projectors and an objective behind `fit`."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from lmkd_tf.distill.latent_mixup import latent_mixup_loss, mix_latents, sample_mixup_lambda
-from lmkd_tf.distill.projectors import build_projector
+from lmkd_tf.distill.checks import (
+    CACHED,
+    VIEWS,
+    check_equal_widths,
+    check_models,
+    check_views,
+    check_weights,
+    find_mix_index,
+)
+from lmkd_tf.distill.latent_mixup import mix_latents
+from lmkd_tf.distill.mixture import Mixer, MixtureSource
+from lmkd_tf.distill.objective import REVIEW, Objective, objective_of
+from lmkd_tf.distill.output_losses import OUTPUT_LOSSES
+from lmkd_tf.distill.projectors import align_grid, build_projector
+from lmkd_tf.distill.review import ReviewFusion
+from lmkd_tf.distill.schedules import SCHEDULES
+from lmkd_tf.distill.streams import (
+    Streams,
+    run_blended,
+    run_mixed,
+    run_mixed_at_drawn_tap,
+    run_plain,
+)
+from lmkd_tf.distill.terms import (
+    lambda_free_term,
+    latent_term,
+    teacher_advantage,
+    weighted_mean,
+)
+from lmkd_tf.distill.training import PairTrainer, num_replicas, replica_mean
+from lmkd_tf.distill.views import PAIRINGS, Pair, blend_per_band
 from lmkd_tf.models.taps import FeatureTap, tap_model
 
-_VIEWS = ("first_view", "second_view")
 _TERMS = ("supervised_loss", "mixed_latent_loss", "latent_loss", "output_loss")
 _VARIANCE_MOMENTUM = 0.99
+_VARIANCE_FLOOR = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="lmkd_tf")
-class LatentMixupDistiller(keras.Model):
+class LatentMixupDistiller(PairTrainer):
     """Distills a teacher into a student by mixing latents of two noisy views.
 
     A training batch is `({"first_view": x_a, "second_view": x_b}, s)`: two noisy
@@ -25,8 +55,8 @@ class LatentMixupDistiller(keras.Model):
 
         1/2 [L(S(x_a), s) + L(S(x_b), s)]             supervised_loss
         + w (w_m L(S_tail(z_S), s)                     mixed_latent_loss
-             + w_f mean over taps D(P z_S, z_T)        latent_loss
-             + w_o mean (S(x) - T(x))^2)               output_loss
+             + w_f sum over taps c_l D(P z_S, z_T)     latent_loss
+             + w_o D_o(S(x), T(x)))                    output_loss
 
     with L the loss given to `compile` and w = `distillation_weight`. Both views pass
     student and teacher once, as one batch of 2B. The teacher is frozen, runs in
@@ -34,67 +64,84 @@ class LatentMixupDistiller(keras.Model):
     with the distiller, so that training can go on. `predict` and `call` take noisy
     input alone.
 
+    Logs: `loss`, the four terms, `mixup_lambda` (mean of λ) and `mixup_spread` (mean of
+    (2 λ - 1)^2, the weight of the noise-specific error: 1 / (2 α + 1) for Beta(α, α)).
+
     Args:
         teacher: Trained model, same input and output as the student.
-        student: Model to train: functional, or one with `tapped(layer_names)`.
+        student: Model to train: functional, or one with `tapped(layer_names, cut_names)`.
         taps: `FeatureTap`s or triples `(name, teacher_layer, student_layer)`, input
-            to output; the last one's mixed latent goes on through the student.
+            to output.
+        objective: An `Objective`, or the name of a method in `METHODS`.
         mixup_alpha: α of λ ~ Beta(α, α), above zero.
         distillation_weight: w; 0 trains the plain student on the same pairs.
-        term_weights: `(w_m, w_f, w_o)`.
         seed: Seed of λ.
 
     Raises:
-        ValueError: If a tap's layer does not exist or its two latents differ in
-            more than width, or a weight is out of range.
+        TypeError: If the models are given by position.
+        ValueError: If a tap's layer does not exist, its two latents cannot be
+            matched, a weight is out of range, or the student is part of the teacher.
     """
 
     def __init__(
         self,
-        *,
-        teacher: Any,
-        student: Any,
-        taps: Sequence[FeatureTap | Sequence[str]],
+        *positional: Any,
+        teacher: Any = None,
+        student: Any = None,
+        taps: Sequence[FeatureTap | Sequence[str]] = (),
+        objective: Objective | str = "latent_mixup",
         mixup_alpha: float = 1.0,
         distillation_weight: float = 1.0,
-        term_weights: Sequence[float] = (1.0, 1.0, 0.0),
         seed: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_weights(mixup_alpha, distillation_weight, term_weights)
+        check_models(positional, teacher, student, taps)
+        check_weights(mixup_alpha, distillation_weight)
         self.taps = [tap if isinstance(tap, FeatureTap) else FeatureTap(*tap) for tap in taps]
-        if not self.taps:
-            raise ValueError(
-                "`taps` must name at least one pair of layers. Received an empty list. "
-                'Use for example [("bottleneck", "block_12", "block_8")].'
-            )
+        self.objective = _resolve(objective)
+        self._mix_index = find_mix_index(self.taps, self.objective)
         teacher.trainable = False
         self.student = student
-        # A tuple inside a plain object is not tracked: the teacher stays out of
-        # the distiller's weights, checkpoints of it and the optimizer.
-        self._frozen = _Frozen(teacher, [tap.teacher_layer for tap in self.taps])
-        self._tapped_student = tap_model(student, [tap.student_layer for tap in self.taps])
+        cuts = [self._mix_index]
+        drawn_cuts = range(len(self.taps)) if self.objective.is_tap_drawn else cuts
+        # A plain object is not tracked: the teacher stays out of the distiller's weights,
+        # checkpoints of it and the optimizer.
+        self._frozen = _Frozen(
+            teacher,
+            tap_model(
+                teacher,
+                [tap.teacher_layer for tap in self.taps],
+                [self.taps[cut].teacher_layer for cut in cuts],
+            ),
+        )
+        self._tapped_student = tap_model(
+            student,
+            [tap.student_layer for tap in self.taps],
+            [self.taps[cut].student_layer for cut in drawn_cuts],
+        )
         self.mixup_alpha = mixup_alpha
         self.distillation_weight = distillation_weight
-        self.term_weights = tuple(float(weight) for weight in term_weights)
         self.seed = seed
         self._lambda_seed = keras.random.SeedGenerator(seed)
-        self.projectors = [
-            build_projector(student_width, teacher_width, tap.name)
-            for tap, student_width, teacher_width in zip(
-                self.taps, self._tapped_student.widths, self._frozen.tapped.widths, strict=True
-            )
-        ]
-        # One running variance per tap, and the number of updates.
-        self._teacher_variance = self.add_weight(
-            shape=(len(self.taps),), initializer="zeros", trainable=False, name="teacher_variance"
+        self._mixture = MixtureSource(
+            self.objective, mixup_alpha, len(self.taps), self._mix_index, self._lambda_seed
+        )
+        self.projectors = self._build_projectors()
+        # Per tap: running mean and mean square of the teacher's latent.
+        self._teacher_moments = self.add_weight(
+            shape=(2, len(self.taps)),
+            initializer="zeros",
+            trainable=False,
+            aggregation="mean",
+            name="teacher_moments",
         )
         self._num_updates = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="num_updates"
+            shape=(), initializer="zeros", trainable=False, aggregation="mean", name="num_updates"
         )
         self._term_trackers = [keras.metrics.Mean(name=name) for name in _TERMS]
         self._lambda_tracker = keras.metrics.Mean(name="mixup_lambda")
+        self._spread_tracker = keras.metrics.Mean(name="mixup_spread")
         self.built = True
 
     @property
@@ -104,42 +151,34 @@ class LatentMixupDistiller(keras.Model):
 
     def call(self, inputs, training: bool = False):
         """Runs the student; of a pair of views it takes the first."""
-        noisy = inputs[_VIEWS[0]] if isinstance(inputs, dict) else inputs
+        noisy = inputs[VIEWS[0]] if isinstance(inputs, dict) else inputs
         return self.student(noisy, training=training)
 
-    def train_step(self, data):
-        """Updates student and projectors on one batch of pairs."""
-        import tensorflow as tf
+    def forward(self, data, *, training: bool):
+        """Computes the loss of one batch of pairs, or of single views in evaluation.
 
+        In evaluation λ = 1/2, and no weight, statistic or seed changes.
+        """
         x, speech, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if not self.optimizer.built:
-            # Projectors too where they are not trained, as when a file is loaded.
-            self.optimizer.build([*self._tapped_student.trainable_variables, *self._projections()])
-        with tf.GradientTape() as tape:
-            terms, enhanced = self.objective(x, speech, sample_weight, training=True)
-            loss = self._weighted_sum(terms)
-            scaled_loss = self.optimizer.scale_loss(loss)
-        variables = self._variables_to_train()
-        raw = [v.value if isinstance(v, keras.Variable) else v for v in variables]
-        gradients = tape.gradient(scaled_loss, raw)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._log(loss, terms, x, speech, enhanced, sample_weight)
-
-    def test_step(self, data):
-        """Evaluates with λ = 1/2 on pairs, or the supervised loss on single views."""
-        x, speech, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if isinstance(x, dict):
-            terms, enhanced = self.objective(x, speech, sample_weight, training=False)
+        if training or isinstance(x, dict):
+            terms, enhanced = self.terms(x, speech, sample_weight, training=training)
         else:
             enhanced = self(x, training=False)
             terms = [self._supervised(speech, enhanced, sample_weight), None, None, None]
-        return self._log(self._weighted_sum(terms), terms, x, speech, enhanced, sample_weight)
+        loss = self._weighted_sum(terms, training)
+        for tracker, term in zip(self._term_trackers, terms, strict=True):
+            if term is not None:
+                tracker.update_state(term)
+        if training:
+            self._num_updates.assign_add(1.0)
+        return loss, (x, speech, enhanced, sample_weight)
 
-    def objective(self, views: dict, speech, sample_weight=None, *, training: bool):
+    def terms(self, views: dict, speech, sample_weight=None, *, training: bool):
         """Computes the terms of the loss.
 
         Args:
-            views: `{"first_view": x_a, "second_view": x_b}`, each `(B, ...)`.
+            views: `{"first_view": x_a, "second_view": x_b}`, each `(B, ...)`, and, if
+                they are cached, `"teacher_latents"`.
             speech: Clean target s, `(B, ...)`.
             sample_weight: One weight per example, `(B,)`, or None.
             training: Whether weights and statistics may change; if not, λ = 1/2.
@@ -149,104 +188,253 @@ class LatentMixupDistiller(keras.Model):
             and the student's output for the first view.
 
         Raises:
-            ValueError: If `views` is anything else.
+            ValueError: If `views` is anything else, or the views differ in shape.
         """
-        if not isinstance(views, dict) or set(views) != set(_VIEWS):
-            raise ValueError(
-                "Latent mixup needs two noisy views of the same clean speech. "
-                f"Received {_describe(views)}. "
-                "Use batches ({'first_view': x_a, 'second_view': x_b}, speech)."
-            )
-        both = ops.concatenate([views[name] for name in _VIEWS], axis=0)  # (2B, ...)
-        latents, context = self._tapped_student.encode(both, training=training)
-        if not self.distillation_weight:
-            outputs = self._tapped_student.decode(latents[-1], context, training=training)
-            supervised, enhanced = self._supervised_term(outputs, speech, sample_weight)
+        check_views(views)
+        pair = PAIRINGS[self.objective.pairing](
+            *(views[name] for name in VIEWS), speech, self._lambda_seed
+        )
+        both = ops.concatenate([pair.first, pair.second])  # (2B, ...)
+        if not self._distills():
+            _, output = run_plain(self._tapped_student, both, training=training)
+            supervised, enhanced = self._supervised_term(output, pair, sample_weight)
             return [supervised, None, None, None], enhanced
-        mixup_lambda = self._draw_lambda(ops.shape(speech)[0], training)
-        mixed_latents = [_mix_halves(latent, mixup_lambda) for latent in latents]
-        # One pass of the tail for [x_a, x_b, mixed], so that each layer runs once.
-        outputs = self._tapped_student.decode(
-            ops.concatenate([latents[-1], mixed_latents[-1]], axis=0),
-            [ops.concatenate([c, _mix_halves(c, mixup_lambda)], axis=0) for c in context],
-            training=training,
-        )
-        num_both = ops.shape(both)[0]
-        supervised, enhanced = self._supervised_term(outputs[:num_both], speech, sample_weight)
-        mixed = self._supervised(speech, outputs[num_both:], sample_weight)
-        teacher_latents, teacher_context = self._frozen.tapped.encode(both, training=False)
-        latent = self._latent_term(
-            mixed_latents, teacher_latents, mixup_lambda, sample_weight, training
-        )
-        output = None
-        if self.term_weights[2]:
-            taught = self._frozen.tapped.decode(
-                teacher_latents[-1], teacher_context, training=False
-            )
-            output = _output_distance(outputs[:num_both], taught, sample_weight)
+        mixer = self._draw(pair, training)
+        blend = self._blend(pair, mixer)
+        student = self._run_student(both, blend, mixer, training)
+        teacher = self._run_teacher(both, blend, mixer, views.get(CACHED))
+        supervised, enhanced = self._supervised_term(student.output, pair, sample_weight)
+        mixed = None
+        if student.mixed_output is not None and self.objective.mixed_weight:
+            target = pair.mixed_speech(mixer.mixup_lambda)
+            mixed = self._supervised(target, student.mixed_output, sample_weight)
+        latent = output = None
+        if self.objective.latent_weight and self.objective.mixing == "cross":
+            latent = self._cross_term(student, teacher, both, mixer, pair, sample_weight, training)
+        elif self.objective.latent_weight:
+            latent = self._latent_term(student, teacher, pair, mixer, sample_weight, training)
+        if self.objective.output_weight:
+            output = self._output_term(student, teacher, pair, blend, mixer, sample_weight)
         return [supervised, mixed, latent, output], enhanced
 
+    # ---- the mixture
+
+    def _distills(self) -> bool:
+        weights = (
+            self.objective.mixed_weight,
+            self.objective.latent_weight,
+            self.objective.output_weight,
+        )
+        return bool(self.distillation_weight) and any(weights)
+
+    def _draw(self, pair: Pair, training: bool) -> Mixer | None:
+        if self.objective.mixing in ("none", "split"):
+            return None
+        mixer, drawn = self._mixture.draw(pair, training)
+        if training:
+            self._lambda_tracker.update_state(drawn)
+            self._spread_tracker.update_state(ops.square(2.0 * drawn - 1.0))
+        return mixer
+
+    def _blend(self, pair: Pair, mixer: Mixer | None):
+        """Returns the mixed input, or None where only latents are mixed."""
+        if mixer is None or self.objective.mixing not in ("teacher", "student", "input"):
+            return None
+        if mixer.band_lambda is None:
+            return mixer.of_input(ops.concatenate([pair.first, pair.second]))
+        if self._frame is None:
+            raise ValueError(
+                "λ per band needs a student with an STFT. "
+                f"Received a {type(self.student).__name__} without the attribute `stft`. "
+                'Use granularity="sample".'
+            )
+        return blend_per_band(pair.first, pair.second, mixer.band_lambda, self._frame)
+
+    @property
+    def _frame(self) -> Any:
+        return getattr(self.student, "stft", None)
+
+    def _run_student(self, both, blend, mixer: Mixer, training: bool) -> Streams:
+        network, objective = self._tapped_student, self.objective
+        if objective.is_tap_drawn:
+            return run_mixed_at_drawn_tap(network, both, mixer, training=training)
+        if objective.mixing in ("both", "student"):
+            is_propagated = objective.propagation != "none"
+            return run_mixed(network, both, mixer, training=training, is_propagated=is_propagated)
+        if objective.mixing in ("teacher", "input"):
+            return run_blended(network, both, blend, training=training)
+        latents, output = run_plain(network, both, training=training)
+        return Streams(latents, latents, output)
+
+    def _run_teacher(self, both, blend, mixer: Mixer, cached) -> Streams:
+        """What is not used of this is not computed: graphs are pruned."""
+        network, objective = self._frozen.tapped, self.objective
+        if cached is not None:
+            latents = [_join_views(ops.cast(latent, both.dtype)) for latent in cached]
+            if objective.mixing in ("both", "teacher"):
+                mixed = [mixer.at_tap(latent, tap) for tap, latent in enumerate(latents)]
+                return Streams(latents, mixed, None)
+            return Streams(latents, latents, None)
+        if objective.mixing in ("both", "teacher"):
+            is_propagated = objective.propagation == "both"
+            return run_mixed(network, both, mixer, training=False, is_propagated=is_propagated)
+        if objective.mixing in ("student", "input"):
+            latents, mixed_output = run_plain(network, blend, training=False)
+            return Streams(latents, latents, None, mixed_output)
+        latents, output = run_plain(network, both, training=False)
+        return Streams(latents, latents, output)
+
+    # ---- the terms
+
     def _supervised(self, speech, enhanced, sample_weight):
-        """Applies the loss given to `compile`."""
+        """Applies the loss given to `compile`, unscaled by the number of replicas."""
         if self.loss is None:
             raise ValueError(
                 "`compile` must be given the supervised loss. Received loss=None. "
                 "Use compile(optimizer=..., loss=lmkd_tf.SpeechLoss())."
             )
-        return _as_loss(self.loss)(speech, enhanced, sample_weight)
+        return _as_loss(self.loss)(speech, enhanced, sample_weight) * num_replicas()
 
-    def _draw_lambda(self, batch_size, training: bool):
-        if not training:
-            return ops.full((batch_size,), 0.5)
-        drawn = sample_mixup_lambda(batch_size, self.mixup_alpha, self._lambda_seed)
-        self._lambda_tracker.update_state(drawn)
-        return drawn
-
-    def _supervised_term(self, outputs, speech, sample_weight):
-        first, second = ops.split(outputs, 2, axis=0)
-        terms = [self._supervised(speech, view, sample_weight) for view in (first, second)]
+    def _supervised_term(self, output, pair: Pair, sample_weight):
+        first, second = ops.split(output, 2, axis=0)
+        terms = [
+            self._supervised(pair.first_speech, first, sample_weight),
+            self._supervised(pair.second_speech, second, sample_weight),
+        ]
         return 0.5 * (terms[0] + terms[1]), first
 
-    def _latent_term(self, mixed, teacher_latents, mixup_lambda, sample_weight, training):
-        variances = self._update_variance(teacher_latents, training)
+    def _latent_term(self, student, teacher, pair, mixer, sample_weight, training: bool):
+        objective = self.objective
+        projected = self._project(student.mixed_latents, teacher.mixed_latents, training)
+        variances = self._variances(teacher.latents, training)
+        position_weight = self._position_weight(student, teacher, pair, mixer)
         distances = []
-        for index, projector in enumerate(self.projectors):
-            target = _mix_halves(ops.stop_gradient(teacher_latents[index]), mixup_lambda)
-            distance = latent_mixup_loss(projector(mixed[index]), target, variances[index])
-            distances.append(_weighted_mean(distance, sample_weight))
-        return sum(distances) / len(distances)
+        for tap, target in enumerate(teacher.mixed_latents):
+            target = ops.stop_gradient(target)
+            if objective.mixing == "split":
+                distance = lambda_free_term(
+                    projected[tap], target, variances[tap], objective.noise_specific_weight
+                )
+            else:
+                distance = latent_term(
+                    objective.distance, projected[tap], target, variances[tap], position_weight
+                )
+            distances.append(weighted_mean(distance, sample_weight))
+        weights = objective.tap_weights or (1.0,) * len(distances)
+        if mixer is not None and mixer.chosen is not None:
+            weights = [len(distances) * mixer.chosen[i] * w for i, w in enumerate(weights)]
+        total = sum(objective.tap_weights or (1.0,) * len(distances))
+        return sum(w * d for w, d in zip(weights, distances, strict=True)) / total
 
-    def _update_variance(self, teacher_latents, training: bool):
-        batch = ops.stack([ops.var(latent) for latent in teacher_latents]) + 1e-6
-        is_first = ops.equal(self._num_updates, 0.0)
-        if not training:
-            return ops.where(is_first, batch, self._teacher_variance)
-        momentum = ops.where(is_first, 0.0, _VARIANCE_MOMENTUM)
-        variance = momentum * self._teacher_variance + (1.0 - momentum) * batch
-        self._teacher_variance.assign(variance)
-        self._num_updates.assign_add(1.0)
-        return variance
+    def _project(self, latents, teacher_latents, training: bool):
+        aligned = [align_grid(*pair) for pair in zip(latents, teacher_latents, strict=True)]
+        if self.objective.projector == REVIEW:
+            return self.projectors[0](aligned, training=training)
+        return [project(z) for project, z in zip(self.projectors, aligned, strict=True)]
 
-    def _weighted_sum(self, terms):
-        loss = terms[0]
-        for weight, term in zip(self.term_weights, terms[1:], strict=True):
+    def _position_weight(self, student, teacher, pair: Pair, mixer: Mixer):
+        if self.objective.position_weight == "equal":
+            return None
+        output = teacher.output
+        if output is None:
+            raise ValueError(
+                "The advantage of the teacher is known only where it enhances both views. "
+                f"Received mixing={self.objective.mixing!r} or cached latents. "
+                'Use mixing="both" and no cache.'
+            )
+        speech = ops.concatenate([pair.first_speech, pair.second_speech])
+        weight = teacher_advantage(student.output, output, speech, self._frame)
+        is_mixed = self.objective.mixing in ("both", "teacher")
+        return mixer.of_input(weight) if is_mixed else weight
+
+    def _cross_term(self, student, teacher, both, mixer, pair: Pair, sample_weight, training):
+        """Supervised loss of the teacher's tail on a mixture of both networks' latents."""
+        tap = self._mix_index
+        projected = self._project(student.latents, teacher.latents, training)[tap]
+        both_lambda = ops.tile(mixer.tap_lambdas[tap], (2,))
+        crossed = mix_latents(projected, teacher.latents[tap], both_lambda)
+        _, context = self._frozen.tapped.start(both)
+        _, output = self._frozen.tapped.run(1, crossed, context, False)
+        return self._supervised_term(output, pair, sample_weight)[0]
+
+    def _output_term(self, student, teacher, pair: Pair, blend, mixer: Mixer, sample_weight):
+        distance = OUTPUT_LOSSES[self.objective.output_loss]
+        if teacher.mixed_output is not None:  # F1 and F4 compare what became of the mixture
+            noisy = (
+                blend
+                if blend is not None
+                else mixer.of_input(ops.concatenate([pair.first, pair.second]))
+            )
+            target = pair.mixed_speech(mixer.mixup_lambda)
+            outputs = student.mixed_output, teacher.mixed_output
+        else:
+            noisy = ops.concatenate([pair.first, pair.second])
+            target = ops.concatenate([pair.first_speech, pair.second_speech])
+            outputs = student.output, teacher.output
+        if outputs[1] is None:
+            raise ValueError(
+                "The output term needs the teacher's output. "
+                "Received a batch with cached latents only. Train without the cache."
+            )
+        return weighted_mean(distance(*outputs, noisy, target, self._frame), sample_weight)
+
+    def _variances(self, teacher_latents, training: bool):
+        """Running variance per tap, over all replicas."""
+        flat = [ops.cast(latent, "float32") for latent in teacher_latents]
+        moments = [[ops.mean(z) for z in flat], [ops.mean(ops.square(z)) for z in flat]]
+        batch = replica_mean(ops.stack([ops.stack(row) for row in moments]))
+        running = ops.convert_to_tensor(self._teacher_moments)
+        is_first = ops.equal(running[1], 0.0)  # no mean square yet
+        if training:
+            momentum = ops.where(is_first, 0.0, _VARIANCE_MOMENTUM)
+            batch = momentum * running + (1.0 - momentum) * batch
+            self._teacher_moments.assign(batch)
+        else:
+            batch = ops.where(is_first, batch, running)
+        return ops.maximum(batch[1] - ops.square(batch[0]), 0.0) + _VARIANCE_FLOOR
+
+    def _weighted_sum(self, terms, training: bool):
+        supervised_factor, factor = 1.0, self.distillation_weight
+        if training:
+            schedule = SCHEDULES[self.objective.schedule]
+            supervised_factor, share = schedule(self._num_updates, self.objective.schedule_steps)
+            factor = factor * share
+        weights = (
+            self.objective.mixed_weight,
+            self.objective.latent_weight,
+            self.objective.output_weight,
+        )
+        loss = supervised_factor * terms[0]
+        for weight, term in zip(weights, terms[1:], strict=True):
             if term is not None:
-                loss = loss + self.distillation_weight * weight * term
+                loss = loss + factor * weight * term
         return loss
 
-    def _variables_to_train(self) -> list[Any]:
-        used = self._projections() if self.distillation_weight and self.term_weights[1] else []
-        return self._tapped_student.trainable_variables + used
+    # ---- variables and files
 
-    def _projections(self) -> list[Any]:
-        return [v for projector in self.projectors for v in projector.trainable_variables]
+    def _build_projectors(self) -> list[Any]:
+        """Builds one projector per tap (one for all taps in "review")."""
+        objective = self.objective
+        student_shapes, teacher_shapes = self._tapped_student.shapes, self._frozen.tapped.shapes
+        if objective.projector == REVIEW:
+            fusion = ReviewFusion([int(shape[-1]) for shape in teacher_shapes])
+            fusion.build(student_shapes)
+            return [fusion]
+        if objective.projector == "none" and (
+            objective.is_pointwise or objective.mixing == "cross"
+        ):
+            check_equal_widths(self.taps, student_shapes, teacher_shapes)
+        return [
+            build_projector(objective.projector, student_shape, teacher_shape, tap.name)
+            for tap, student_shape, teacher_shape in zip(
+                self.taps, student_shapes, teacher_shapes, strict=True
+            )
+        ]
 
-    def _log(self, loss, terms, x, speech, enhanced, sample_weight):
-        next(metric for metric in self.metrics if metric.name == "loss").update_state(loss)
-        for tracker, term in zip(self._term_trackers, terms, strict=True):
-            if term is not None:
-                tracker.update_state(term)
-        return self.compute_metrics(x, speech, enhanced, sample_weight=sample_weight)
+    def variables_to_train(self) -> list[Any]:
+        """Variables of the student and of the projectors."""
+        projections = [v for projector in self.projectors for v in projector.trainable_variables]
+        return [*self._tapped_student.trainable_variables, *projections]
 
     def get_config(self) -> dict:
         """Returns the constructor arguments as plain values."""
@@ -256,9 +444,9 @@ class LatentMixupDistiller(keras.Model):
             "teacher": serialize(self.teacher),
             "student": serialize(self.student),
             "taps": [[tap.name, tap.teacher_layer, tap.student_layer] for tap in self.taps],
+            "objective": dataclasses.asdict(self.objective),
             "mixup_alpha": self.mixup_alpha,
             "distillation_weight": self.distillation_weight,
-            "term_weights": list(self.term_weights),
             "seed": self.seed,
         }
 
@@ -269,7 +457,7 @@ class LatentMixupDistiller(keras.Model):
             role: keras.saving.deserialize_keras_object(config[role], custom_objects=custom_objects)
             for role in ("teacher", "student")
         }
-        return cls(**{**config, **models})
+        return cls(**{**config, **models, "objective": Objective(**config["objective"])})
 
     def save_own_variables(self, store) -> None:
         """Writes the distiller's own state, the stream of λ and the teacher's weights."""
@@ -288,12 +476,21 @@ class LatentMixupDistiller(keras.Model):
             weight.assign(store[f"teacher_{index}"])
 
 
+def _resolve(objective: Objective | str) -> Objective:
+    return objective if isinstance(objective, Objective) else objective_of(objective)
+
+
+def _join_views(latent):
+    """From `(B, 2, ...)` to `(2B, ...)`, first views before second ones."""
+    return ops.concatenate([latent[:, 0], latent[:, 1]])
+
+
 class _Frozen:
     """Holds the teacher where Keras does not track it."""
 
-    def __init__(self, model: Any, layer_names: list[str]):
+    def __init__(self, model: Any, tapped: Any):
         self.model = model
-        self.tapped = tap_model(model, layer_names)
+        self.tapped = tapped
 
 
 class _FunctionLoss(keras.losses.Loss):
@@ -310,43 +507,3 @@ class _FunctionLoss(keras.losses.Loss):
 def _as_loss(loss: Any) -> keras.losses.Loss:
     loss = keras.losses.get(loss)
     return loss if isinstance(loss, keras.losses.Loss) else _FunctionLoss(loss)
-
-
-def _mix_halves(pair, mixup_lambda):
-    """Mixes the first and second half of a batch of 2B with λ of shape `(B,)`."""
-    first, second = ops.split(pair, 2, axis=0)
-    return mix_latents(first, second, mixup_lambda)
-
-
-def _output_distance(outputs, taught, sample_weight):
-    error = ops.square(outputs - ops.stop_gradient(taught))
-    per_example = ops.mean(error, axis=tuple(range(1, len(error.shape))))
-    first, second = ops.split(per_example, 2)
-    return _weighted_mean(0.5 * (first + second), sample_weight)
-
-
-def _weighted_mean(per_example, sample_weight):
-    if sample_weight is None:
-        return ops.mean(per_example)
-    weight = ops.reshape(ops.cast(sample_weight, per_example.dtype), (-1,))  # (B,) or (B, 1)
-    return ops.mean(per_example * weight)
-
-
-def _check_weights(mixup_alpha, distillation_weight, term_weights) -> None:
-    if mixup_alpha <= 0:
-        raise ValueError(
-            "`mixup_alpha` must be positive. "
-            f"Received mixup_alpha={mixup_alpha}. Use 1.0 for a uniform coefficient."
-        )
-    if len(term_weights) != 3 or min(distillation_weight, *term_weights) < 0:
-        raise ValueError(
-            "`distillation_weight` and the three `term_weights` must not be negative. "
-            f"Received {distillation_weight} and {tuple(term_weights)}. "
-            "Use for example 1.0 and (1.0, 1.0, 0.0)."
-        )
-
-
-def _describe(x: Any) -> str:
-    if isinstance(x, dict):
-        return f"a dict with the keys {sorted(x)}"
-    return f"{type(x).__name__} of shape {getattr(x, 'shape', 'unknown')}"

@@ -8,7 +8,7 @@ are the teacher's and the student's latents at one tap, P the projector:
     mix(u, v) = λ u + (1 - λ) v,          λ ~ Beta(α, α), one per example
     z_T = stop_gradient(mix(T(x_a), T(x_b)))
     z_S = mix(S(x_a), S(x_b))             same λ, same pair, same tap
-    latent loss = D(P z_S, z_T) = mean (P z_S - z_T)^2 / Var T
+    latent loss = mean over positions of D(P z_S, z_T), D = |P z_S - z_T|^2 / Var T
 
 *read*: that intermediate latents are mixed (title and abstracts).
 *reconstructed*: same-clean pairs, the law of λ, both sides, D, the normalization.
@@ -64,12 +64,12 @@ def mix_latents(first_latent, second_latent, mixup_lambda):
     return λ * first_latent + (1.0 - λ) * second_latent
 
 
-def latent_mixup_loss(projected_student_latent, teacher_latent, teacher_variance):
-    """Distance D between the mixed latents (*reconstructed*).
+def latent_distance(projected_student_latent, teacher_latent, teacher_variance):
+    """Distance D between the mixed latents at every position (*reconstructed*).
 
-    Normalized mean squared error. The variance must not depend on λ, so that
-    over λ the expectation stays `|m|^2 + |d|^2 / (2 α + 1)` in units of the
-    variance, with m and d the mean and half difference of the two views' errors.
+    Normalized squared error. The variance must not depend on λ, so that over λ the
+    expectation stays `|m|^2 + |d|^2 / (2 α + 1)` in units of the variance, with m
+    and d the mean and half difference of the two views' errors.
 
     Args:
         projected_student_latent: P z_S, shape `(B, ..., D)`.
@@ -77,7 +77,7 @@ def latent_mixup_loss(projected_student_latent, teacher_latent, teacher_variance
         teacher_variance: Running variance of the unmixed teacher latent, scalar.
 
     Returns:
-        One distance per example, shape `(B,)`.
+        Mean over the width, one distance per position, shape `(B, ...)`.
 
     Raises:
         ValueError: If the two latents differ in static shape.
@@ -86,10 +86,13 @@ def latent_mixup_loss(projected_student_latent, teacher_latent, teacher_variance
     pairs = zip(*shapes, strict=False)
     if len(shapes[0]) != len(shapes[1]) or any(a != b for a, b in pairs if None not in (a, b)):
         raise ValueError(
-            "The latents of teacher and student may differ in width only. "
-            f"Received {shapes[1]} and, projected, {shapes[0]}. "
-            "Tap layers with the same number of frames."
+            "The latent of the teacher and the projected one of the student must have one shape. "
+            f"Received {shapes[1]} and {shapes[0]}. Use a projector or tap other layers."
         )
     error = projected_student_latent - ops.stop_gradient(teacher_latent)
-    axes = tuple(range(1, len(error.shape)))
-    return ops.mean(ops.square(error), axis=axes) / teacher_variance
+    return ops.mean(ops.square(error), axis=-1) / teacher_variance
+
+
+def latent_mixup_loss(distances):
+    """Averages D over the positions of each example: `(B, ...)` to `(B,)` (*reconstructed*)."""
+    return ops.mean(ops.reshape(distances, (ops.shape(distances)[0], -1)), axis=-1)

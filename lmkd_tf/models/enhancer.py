@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From noisy speech to enhanced speech around any band-mask network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,9 @@ class SpeechEnhancer(keras.Model):
         mask = self.core(features, training=training)
         return self.synthesize(spectrum, mask, _num_samples(noisy))
 
-    def tapped(self, layer_names: list[str]) -> "TappedEnhancer":
-        """Returns this model split at named layers of its core."""
-        return TappedEnhancer(self, layer_names)
+    def tapped(self, layer_names: list[str], cut_names: Sequence[str] = ()) -> "TappedEnhancer":
+        """Returns this model cut at named layers of its core."""
+        return TappedEnhancer(self, layer_names, cut_names)
 
     def get_config(self) -> dict:
         """Returns the constructor arguments as plain values."""
@@ -115,30 +116,35 @@ def load_enhancer(path: str | Path) -> SpeechEnhancer:
 
 
 class TappedEnhancer:
-    """The `TappedModel` of a `SpeechEnhancer`: splits its core, keeps its ends."""
+    """The `TappedModel` of a `SpeechEnhancer`: cuts its core, keeps its ends."""
 
-    def __init__(self, enhancer: SpeechEnhancer, layer_names: list[str]):
+    def __init__(
+        self, enhancer: SpeechEnhancer, layer_names: Sequence[str], cut_names: Sequence[str] = ()
+    ):
         self._enhancer = enhancer
-        self._core = TappedModel(enhancer.core, layer_names)
-        self.widths = self._core.widths
+        self._core = TappedModel(enhancer.core, layer_names, cut_names)
+        self.shapes = self._core.shapes
+        self.num_segments = self._core.num_segments
+        self.stft = enhancer.stft
 
     @property
     def trainable_variables(self) -> list[Any]:
         """Variables that the optimizer may change."""
         return self._core.trainable_variables
 
-    def encode(self, noisy, training: bool) -> tuple[list[Any], list[Any]]:
-        """Returns latents and context `[noisy, spectrum]` of noisy speech `(B, N)`."""
+    def start(self, noisy) -> tuple[Any, list[Any]]:
+        """Returns features and the context `[noisy, spectrum]` of noisy speech `(B, N)`."""
         features, spectrum = self._enhancer.analyze(noisy)
-        latents, _ = self._core.encode(features, training)
-        return latents, [noisy, spectrum]
+        return features, [noisy, spectrum]
 
-    def decode(self, latent, context: list[Any], training: bool):
-        """Returns speech `(B, N)` decoded from the last tap's latent."""
+    def run(self, segment: int, x, context: list[Any], training: bool) -> tuple[list[Any], Any]:
+        """Runs one segment; after the last one `x` is speech `(B, N)`."""
         noisy, spectrum = context
-        features = self._enhancer.features(spectrum)
-        mask = self._core.decode(latent, [features], training)
-        return self._enhancer.synthesize(spectrum, mask, _num_samples(noisy))
+        # Of a mixed spectrum the features are taken anew: they are not linear in the input.
+        latents, x = self._core.run(segment, x, [self._enhancer.features(spectrum)], training)
+        if segment == self.num_segments - 1:
+            x = self._enhancer.synthesize(spectrum, x, _num_samples(noisy))
+        return latents, x
 
 
 def _num_samples(samples):

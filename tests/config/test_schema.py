@@ -107,13 +107,17 @@ def test_mixup_alpha_must_be_positive(alpha):
         DistillConfig(mixup_alpha=alpha)
 
 
-@pytest.mark.parametrize(
-    "name", ["distillation_weight", "mixed_weight", "latent_weight", "output_weight"]
-)
-def test_distillation_weights_must_not_be_negative_but_may_be_zero(name):
-    with pytest.raises(ValueError, match=rf"`distill\.{name}` must not be negative\..*Use 0"):
-        make(DistillConfig, {name: -0.1})
-    make(DistillConfig, {name: 0.0})
+def test_distillation_weight_must_not_be_negative_but_may_be_zero():
+    message = r"`distill\.distillation_weight` must not be negative\..*Use 0"
+    with pytest.raises(ValueError, match=message):
+        DistillConfig(distillation_weight=-0.1)
+    assert DistillConfig(distillation_weight=0.0).distillation_weight == 0.0
+
+
+def test_changes_are_the_settings_that_are_not_left_to_the_method():
+    assert DistillConfig(method="fitnets", mixup_alpha=0.4).changes == {}
+    config = DistillConfig(distance="cosine", mixed_weight=0.0)
+    assert config.changes == {"distance": "cosine", "mixed_weight": 0.0}
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 2.0])

@@ -7,9 +7,10 @@ import tf_keras
 from keras import ops
 
 from lmkd_tf.config.schema import StftConfig
-from lmkd_tf.distill import distiller as distiller_module
 from lmkd_tf.distill.distiller import LatentMixupDistiller
+from lmkd_tf.distill.lambda_laws import LAMBDA_LAWS
 from lmkd_tf.distill.losses import SpeechLoss
+from lmkd_tf.distill.objective import Objective
 from lmkd_tf.models.builder import build, build_core
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.taps import FeatureTap
@@ -19,6 +20,7 @@ TAPS = [("bottleneck", "latent", "latent")]
 LAMBDAS = np.array([0.0, 0.25, 0.5, 0.9], np.float32)
 LOG_NAMES = {
     "loss", "supervised_loss", "mixed_latent_loss", "latent_loss", "output_loss", "mixup_lambda",
+    "mixup_spread",
 }  # fmt: skip
 
 
@@ -30,9 +32,7 @@ def fixed_seed(seeded):
 @pytest.fixture
 def constant_lambda(monkeypatch):
     """Makes the distiller draw LAMBDAS."""
-    monkeypatch.setattr(
-        distiller_module, "sample_mixup_lambda", lambda *_: ops.convert_to_tensor(LAMBDAS)
-    )
+    monkeypatch.setitem(LAMBDA_LAWS, "beta", lambda *_, **__: ops.convert_to_tensor(LAMBDAS[None]))
 
 
 def network(channels, has_norm=False, dropout=0.0, has_skip=False):
@@ -58,11 +58,16 @@ def pairs(count=4, seed=0):
     return {"first_view": first, "second_view": second}, speech
 
 
+def objective(mixed=1.0, latent=1.0, output=1.0, **changes):
+    weights = {"mixed_weight": mixed, "latent_weight": latent, "output_weight": output}
+    return Objective(**weights, **changes)
+
+
 def distiller_of(optimizer=None, teacher=None, student=None, compiled=None, **arguments):
     model = LatentMixupDistiller(
         teacher=teacher or network(7),
         student=student or network(4),
-        **{"taps": TAPS, "term_weights": (1.0, 1.0, 1.0), **arguments},
+        **{"taps": TAPS, "objective": objective(), **arguments},
     )
     model.compile(optimizer or keras.optimizers.SGD(0.1), **{"loss": "mse", **(compiled or {})})
     return model
@@ -89,6 +94,10 @@ def assert_same(found, expected):
 def dense(model, name, x):
     kernel, bias = (np.float64(value) for value in model.get_layer(name).get_weights())
     return x @ kernel + bias
+
+
+def mean_square(x):
+    return np.mean(np.square(x))
 
 
 def head(model, x):
@@ -131,7 +140,7 @@ def test_teacher_and_student_are_the_models_given():
 def test_terms_equal_the_formula_computed_by_hand(constant_lambda):
     model = distiller_of()
     views, speech = pairs()
-    terms, _ = model.objective(views, speech, training=True)
+    terms, _ = model.terms(views, speech, training=True)
     expected = terms_by_hand(model, views, speech, LAMBDAS, np.ones(4))
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
 
@@ -139,7 +148,7 @@ def test_terms_equal_the_formula_computed_by_hand(constant_lambda):
 def test_terms_in_evaluation_use_lambda_one_half():
     model = distiller_of()
     views, speech = pairs()
-    terms, _ = model.objective(views, speech, training=False)
+    terms, _ = model.terms(views, speech, training=False)
     expected = terms_by_hand(model, views, speech, np.full(4, 0.5), np.ones(4))
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
 
@@ -149,7 +158,7 @@ def test_terms_weight_the_examples_by_sample_weight(constant_lambda, shape):
     model = distiller_of()
     views, speech = pairs()
     weights = np.array([0.0, 1.0, 0.5, 3.0], np.float32)
-    terms, _ = model.objective(views, speech, weights.reshape(shape), training=True)
+    terms, _ = model.terms(views, speech, weights.reshape(shape), training=True)
     expected = terms_by_hand(model, views, speech, LAMBDAS, weights)
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
 
@@ -160,15 +169,16 @@ def test_latent_term_is_scaled_by_a_running_variance(constant_lambda):
     latents = [
         head(model.teacher, np.concatenate(list(views.values()))) for views in (first, second)
     ]
-    variance = 0.99 * (latents[0].var() + 1e-6) + 0.01 * (latents[1].var() + 1e-6)
-    model.objective(first, speech, training=True)
-    terms, _ = model.objective(second, speech, training=True)
+    mean, square = (0.99 * f(latents[0]) + 0.01 * f(latents[1]) for f in (np.mean, mean_square))
+    variance = square - mean**2 + 1e-6
+    model.terms(first, speech, training=True)
+    terms, _ = model.terms(second, speech, training=True)
     expected = terms_by_hand(model, second, speech, LAMBDAS, np.ones(4), variance)
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
 
 
 def test_loss_weights_each_term_by_its_own_weight(constant_lambda):
-    model = distiller_of(distillation_weight=0.5, term_weights=(2.0, 3.0, 5.0))
+    model = distiller_of(distillation_weight=0.5, objective=objective(2.0, 3.0, 5.0))
     views, speech = pairs()
     expected = terms_by_hand(model, views, speech, LAMBDAS, np.ones(4))
     logs = model.train_on_batch(views, speech, return_dict=True)
@@ -197,14 +207,14 @@ def test_latent_term_is_the_mean_over_taps_of_their_own_distances(constant_lambd
         kernel, bias = projector.get_weights()
         error = mixed(layer(student)) @ kernel + bias - mixed(layer(teacher))
         distances.append(np.mean(error**2) / (layer(teacher).var() + 1e-6))
-    terms, _ = model.objective(views, speech, training=True)
+    terms, _ = model.terms(views, speech, training=True)
     assert float(terms[2]) == pytest.approx(np.mean(distances), rel=1e-5)
 
 
 def test_teacher_runs_in_inference_mode_while_the_student_trains(constant_lambda):
     model = distiller_of(teacher=network(7, dropout=0.5))
     views, speech = pairs()
-    terms, _ = model.objective(views, speech, training=True)
+    terms, _ = model.terms(views, speech, training=True)
     expected = terms_by_hand(model, views, speech, LAMBDAS, np.ones(4))
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
 
@@ -215,23 +225,23 @@ def test_student_equal_to_teacher_with_identity_projector_has_a_latent_loss_of_e
     model.student.set_weights(teacher.get_weights())
     model.projectors[0].set_weights([np.eye(7), np.zeros(7)])
     views, speech = pairs()
-    terms, _ = model.objective(views, speech, training=True)
+    terms, _ = model.terms(views, speech, training=True)
     assert float(terms[2]) == 0.0
     assert float(terms[3]) == 0.0
 
 
 def test_mixed_latent_with_lambda_one_decodes_to_the_first_view(monkeypatch):
-    monkeypatch.setattr(distiller_module, "sample_mixup_lambda", lambda *_: ops.ones((4,)))
+    monkeypatch.setitem(LAMBDA_LAWS, "beta", lambda *_, **__: ops.ones((1, 4)))
     model = distiller_of()
     views, speech = pairs()
-    terms, enhanced = model.objective(views, speech, training=True)
+    terms, enhanced = model.terms(views, speech, training=True)
     assert float(terms[1]) == pytest.approx(np.mean((enhanced - speech) ** 2), rel=1e-5)
 
 
 def test_a_skip_from_the_input_gets_the_mixed_input(constant_lambda):
     model = distiller_of(student=network(4, has_skip=True))
     views, speech = pairs()
-    terms, _ = model.objective(views, speech, training=True)
+    terms, _ = model.terms(views, speech, training=True)
     x_a, x_b = views.values()
     weight = LAMBDAS[:, None]
     latent = weight * head(model.student, x_a) + (1 - weight) * head(model.student, x_b)
@@ -240,8 +250,8 @@ def test_a_skip_from_the_input_gets_the_mixed_input(constant_lambda):
 
 
 def test_output_term_of_weight_zero_is_not_computed():
-    model = distiller_of(term_weights=(1.0, 1.0, 0.0))
-    terms, _ = model.objective(*pairs(), training=True)
+    model = distiller_of(objective=objective(1.0, 1.0, 0.0))
+    terms, _ = model.terms(*pairs(), training=True)
     assert terms[3] is None
 
 
@@ -249,7 +259,7 @@ def test_output_term_of_weight_zero_is_not_computed():
 
 
 def test_a_step_follows_the_gradient_of_the_formula(constant_lambda):
-    model = distiller_of(term_weights=(1.0, 2.0, 3.0))
+    model = distiller_of(objective=objective(1.0, 2.0, 3.0))
     views, speech = pairs()
     student, teacher, projector = model.student, model.teacher, model.projectors[0]
     encoder = keras.Model(student.inputs[0], student.get_layer("latent").output)
@@ -353,7 +363,7 @@ def test_an_example_of_weight_zero_has_no_influence_on_the_step():
 def test_sample_weight_in_fit_equals_leaving_the_example_out_of_every_term():
     views, speech = pairs()
     model = distiller_of()
-    model.objective(views, speech, training=True)  # fixes the variance that evaluation uses
+    model.terms(views, speech, training=True)  # fixes the variance that evaluation uses
     weights = np.array([2.0, 2.0, 0.0, 0.0], np.float32)
     weighted = model.evaluate(views, speech, sample_weight=weights, verbose=0, return_dict=True)
     kept = {name: view[:2] for name, view in views.items()}
@@ -462,15 +472,15 @@ def test_a_loaded_distiller_has_the_arguments_it_was_made_with(tmp_path):
         taps=taps,
         mixup_alpha=0.4,
         distillation_weight=0.3,
-        term_weights=(1.0, 0.5, 0.2),
+        objective=objective(1.0, 0.5, 0.2),
         seed=7,
         name="mine",
     )
     model.save(tmp_path / "distiller.keras")
     loaded = keras.saving.load_model(tmp_path / "distiller.keras")
     assert loaded.taps == taps
-    names = ("mixup_alpha", "distillation_weight", "term_weights", "seed", "name")
-    assert [getattr(loaded, n) for n in names] == [0.4, 0.3, (1.0, 0.5, 0.2), 7, "mine"]
+    names = ("mixup_alpha", "distillation_weight", "objective", "seed", "name")
+    assert [getattr(loaded, n) for n in names] == [0.4, 0.3, objective(1.0, 0.5, 0.2), 7, "mine"]
 
 
 def test_student_saved_alone_loads_alone_without_teacher_or_projector(tmp_path):
@@ -624,27 +634,30 @@ def test_mixup_alpha_that_is_not_positive_is_refused(alpha):
         distiller_of(mixup_alpha=alpha)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"distillation_weight": -1.0},
-        {"term_weights": (1.0, -1.0, 0.0)},
-        {"term_weights": (1.0, 1.0)},
-    ],
-)
-def test_weights_that_are_negative_or_missing_are_refused(arguments):
-    with pytest.raises(ValueError, match=r"three `term_weights` must not be negative\. Received"):
-        distiller_of(**arguments)
+def test_a_negative_distillation_weight_is_refused():
+    with pytest.raises(ValueError, match=r"`distillation_weight` must not be negative\. Received"):
+        distiller_of(distillation_weight=-1.0)
 
 
-def test_taps_of_different_frame_counts_are_refused():
+def test_frames_of_a_coarser_student_are_brought_to_the_grid_of_the_teacher(constant_lambda):
     def frames(count):
         inputs = keras.Input((WIDTH, 1))
         pooled = keras.layers.AveragePooling1D(WIDTH // count, name="latent")(inputs)
         return keras.Model(inputs, keras.layers.Dense(WIDTH)(keras.layers.Flatten()(pooled)))
 
     views, speech = pairs()
-    views = {name: view[..., None] for name, view in views.items()}
-    model = distiller_of(teacher=frames(1), student=frames(3))
-    with pytest.raises(ValueError, match=r"differ in width only\. Received \(.*1, 1\) and, proj"):
-        model.train_on_batch(views, speech)
+    model = distiller_of(teacher=frames(3), student=frames(2))
+    model.projectors[0].set_weights([np.eye(1), np.zeros(1)])
+    terms, _ = model.terms({n: v[..., None] for n, v in views.items()}, speech, training=True)
+
+    def mixed(latents):
+        weight = LAMBDAS[:, None]
+        return weight * latents[:4] + (1 - weight) * latents[4:]
+
+    both = np.concatenate(list(views.values()))
+    teacher = both.reshape(8, 3, 2).mean(2)
+    halves = both.reshape(8, 2, 3).mean(2)
+    # Thirds of two halves: the first half, the mean of both, the second half.
+    student = np.stack([halves[:, 0], halves.mean(1), halves[:, 1]], axis=1)
+    expected = np.mean((mixed(student) - mixed(teacher)) ** 2) / (teacher.var() + 1e-6)
+    assert float(terms[2]) == pytest.approx(expected, rel=1e-5)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lmkd_tf.distill.latent_mixup import latent_mixup_loss, mix_latents, sample_mixup_lambda
+from lmkd_tf.distill.latent_mixup import (
+    latent_distance,
+    latent_mixup_loss,
+    mix_latents,
+    sample_mixup_lambda,
+)
 
 
 def latents(*shape, count=2, seed=0):
@@ -62,21 +67,23 @@ def test_mix_latents_of_different_shapes_is_refused(shape):
 def test_loss_is_the_mean_squared_error_over_the_variance_per_example():
     student, teacher = latents(3, 4, 1, 5)
     expected = ((student - teacher).astype(np.float64) ** 2).mean(axis=(1, 2, 3)) / 2.5
-    np.testing.assert_allclose(latent_mixup_loss(student, teacher, 2.5), expected, rtol=1e-5)
+    distances = latent_distance(student, teacher, 2.5)
+    assert distances.shape == (3, 4, 1)
+    np.testing.assert_allclose(latent_mixup_loss(distances), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 1, 4), (2, 3, 1, 5), (2, 3, 4)])
 def test_loss_of_latents_that_would_only_broadcast_is_refused(shape):
-    message = r"may differ in width only\. Received \(2, .*projected, \(2, 3, 1, 4\)\. Tap layers"
+    message = r"must have one shape\. Received \(2, .* and \(2, 3, 1, 4\)\. Use a projector"
     with pytest.raises(ValueError, match=message):
-        latent_mixup_loss(np.zeros((2, 3, 1, 4), "f"), np.zeros(shape, "f"), 1.0)
+        latent_distance(np.zeros((2, 3, 1, 4), "f"), np.zeros(shape, "f"), 1.0)
 
 
 def test_teacher_latent_gets_no_gradient_and_the_student_does():
     student, teacher = (tf.constant(value) for value in latents(2, 3, 4))
     with tf.GradientTape() as tape:
         tape.watch([student, teacher])
-        loss = tf.reduce_sum(latent_mixup_loss(student, teacher, 1.0))
+        loss = tf.reduce_sum(latent_mixup_loss(latent_distance(student, teacher, 1.0)))
     to_student, to_teacher = tape.gradient(loss, [student, teacher])
     assert to_teacher is None
     np.testing.assert_allclose(np.asarray(to_student), 2 * (student - teacher) / 12, rtol=1e-5)
@@ -88,7 +95,8 @@ def mixed_loss(errors, coefficients, variance=1.0):
     e_a, e_b = (np.repeat(error[None], count, axis=0) for error in errors)
     zero = np.zeros_like(e_a)
     mixed = mix_latents(e_a, e_b, coefficients)
-    return np.asarray(latent_mixup_loss(mixed, mix_latents(zero, zero, coefficients), variance))
+    target = mix_latents(zero, zero, coefficients)
+    return np.asarray(latent_mixup_loss(latent_distance(mixed, target, variance)))
 
 
 def test_lambda_one_is_plain_feature_matching_of_the_first_view():

@@ -94,14 +94,18 @@ def test_enhancer_of_a_tf_keras_core_enhances_alike(enhancer):
     np.testing.assert_allclose(SpeechEnhancer(twin, FRAME)(noisy), enhancer(noisy), atol=1e-6)
 
 
-def test_latents_decode_to_the_enhanced_speech(enhancer):
-    tapped = enhancer.tapped(["block_1", "block_2"])
+@pytest.mark.parametrize("cuts", [[], ["block_1"], ["block_1", "block_2"]])
+def test_the_segments_of_an_enhancer_give_the_enhanced_speech(enhancer, cuts):
+    tapped = enhancer.tapped(["block_1", "block_2"], cuts)
     noisy = keras.ops.convert_to_tensor(noisy_of())
-    latents, context = tapped.encode(noisy, training=False)
-    assert tapped.widths == [6, 6]
+    x, context = tapped.start(noisy)
+    latents = []
+    for segment in range(tapped.num_segments):
+        found, x = tapped.run(segment, x, context, False)
+        latents += found
     assert [tuple(latent.shape) for latent in latents] == [(2, 33, 1, 6)] * 2
-    decoded = tapped.decode(latents[-1], context, training=False)
-    np.testing.assert_allclose(decoded, enhancer(noisy), atol=1e-6)
+    assert tapped.shapes == [(None, None, 1, 6)] * 2
+    np.testing.assert_allclose(x, enhancer(noisy), atol=1e-6)
 
 
 def test_enhancer_trains_with_fit(enhancer):

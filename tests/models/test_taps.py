@@ -38,38 +38,63 @@ def batch(namespace=keras, rows=3, seed=0):
     return keras.ops.convert_to_tensor(values)
 
 
+def run(tapped, inputs, training=False):
+    """All segments one after another: latents of the taps, output."""
+    x, context = tapped.start(inputs)
+    latents = []
+    for segment in range(tapped.num_segments):
+        found, x = tapped.run(segment, x, context, training)
+        latents += found
+    return latents, x
+
+
 @BOTH
 def test_latents_are_the_outputs_of_the_named_layers(namespace):
     model = chain(namespace)
-    latents, _ = TappedModel(model, ["first", "second"]).encode(batch(), training=False)
+    latents, _ = run(TappedModel(model, ["first", "second"]), batch())
     first = np.tanh(np.asarray(batch()) @ model.get_layer("first").get_weights()[0])
     np.testing.assert_allclose(latents[0], first, atol=1e-6)
     assert tuple(latents[1].shape) == (3, 6)
 
 
 @BOTH
-def test_decoding_the_last_latent_gives_the_output_of_the_model(namespace):
+@pytest.mark.parametrize("cuts", [(), ["first"], ["second"], ["first", "second"]])
+def test_the_segments_together_give_the_output_of_the_model(namespace, cuts):
     model = chain(namespace)
-    tapped = TappedModel(model, ["first", "second"])
-    latents, context = tapped.encode(batch(), training=False)
-    decoded = tapped.decode(latents[-1], context, training=False)
-    np.testing.assert_allclose(decoded, model(batch()), atol=1e-6)
+    tapped = TappedModel(model, ["first", "second"], cuts)
+    assert tapped.num_segments == max(1, len(cuts)) + 1
+    latents, output = run(tapped, batch())
+    assert [tuple(latent.shape) for latent in latents] == [(3, 5), (3, 6)]
+    np.testing.assert_allclose(output, model(batch()), atol=1e-6)
+
+
+def test_a_changed_latent_is_what_the_next_segment_sees():
+    model = chain()
+    tapped = TappedModel(model, ["first", "second"], ["first"])
+    x, context = tapped.start(batch())
+    _, latent = tapped.run(0, x, context, False)
+    (second,), output = tapped.run(1, 0.0 * latent, context, False)
+    expected = model.get_layer("second")(model.get_layer("norm")(np.zeros((3, 5), "f")))
+    np.testing.assert_allclose(second, expected, atol=1e-6)
+    np.testing.assert_allclose(output, model.get_layer("output")(expected), atol=1e-6)
 
 
 @BOTH
 def test_a_skip_from_the_input_reaches_the_decoder_as_context(namespace):
     model = with_input_skip(namespace)
     tapped = TappedModel(model, ["latent"])
-    (latent,), context = tapped.encode(batch(), training=True)
+    x, context = tapped.start(batch())
+    (latent,), _ = tapped.run(0, x, context, True)
     changed = [2.0 * context[0]]
     kernel, bias = model.get_layer("tail").get_weights()
     expected = np.asarray(latent) @ kernel + bias + 2.0 * np.asarray(batch())
-    np.testing.assert_allclose(tapped.decode(latent, changed, training=True), expected, atol=1e-6)
+    np.testing.assert_allclose(tapped.run(1, latent, changed, True)[1], expected, atol=1e-6)
 
 
 @BOTH
-def test_widths_are_those_of_the_latents(namespace):
-    assert TappedModel(chain(namespace), ["first", "norm", "second"]).widths == [5, 5, 6]
+def test_shapes_are_those_of_the_latents(namespace):
+    tapped = TappedModel(chain(namespace), ["first", "norm", "second"])
+    assert tapped.shapes == [(None, 5), (None, 5), (None, 6)]
 
 
 @BOTH
@@ -84,16 +109,16 @@ def test_training_reaches_the_layers_on_both_sides(namespace):
     model = chain(namespace)
     tapped = TappedModel(model, ["first"])
     before = model.get_layer("norm").get_weights()[2]
-    (latent,), context = tapped.encode(batch(), training=False)
-    tapped.decode(latent, context, training=False)
+    run(tapped, batch())
     np.testing.assert_array_equal(model.get_layer("norm").get_weights()[2], before)
-    tapped.decode(latent, context, training=True)
+    run(tapped, batch(), training=True)
     assert np.any(model.get_layer("norm").get_weights()[2] != before)
 
 
 def test_names_that_tfmot_wrapped_are_found_without_its_prefix():
     for prefix in ("quant_", "prune_low_magnitude_"):
-        assert TappedModel(chain(tf_keras, prefix), ["first", "second"]).widths == [5, 6]
+        tapped = TappedModel(chain(tf_keras, prefix), ["first", "second"], ["first"])
+        assert tapped.shapes == [(None, 5), (None, 6)]
 
 
 def test_unknown_layer_lists_the_layers_of_the_model():
@@ -102,33 +127,34 @@ def test_unknown_layer_lists_the_layers_of_the_model():
         TappedModel(chain(), ["gru_2"])
 
 
-def test_taps_in_the_wrong_order_are_refused():
-    message = r"listed from input to output\. Received \['second', 'first'\], where \['second'\]"
+@pytest.mark.parametrize(
+    ("cuts", "wrong"), [([], "second"), (["first"], "second"), (["second"], "first")]
+)
+def test_taps_in_the_wrong_order_are_refused(cuts, wrong):
+    message = rf"listed from input to output\. Received \['second', 'first'\], where \['{wrong}'\]"
     with pytest.raises(ValueError, match=message):
-        TappedModel(chain(), ["second", "first"])
+        TappedModel(chain(), ["second", "first"], cuts)
 
 
 def test_training_through_a_tap_that_a_path_goes_around_is_refused():
     tapped = TappedModel(with_bypass(), ["latent"])
-    (latent,), context = tapped.encode(batch(), training=True)
-    with pytest.raises(ValueError, match=r"through the last tap\. Received .*\['early'\] goes aro"):
-        tapped.decode(latent, context, training=True)
+    message = r"through the tap that the model is cut at\. Received .*\['early'\] goes aro"
+    with pytest.raises(ValueError, match=message):
+        run(tapped, batch(), training=True)
 
 
 def test_inference_through_a_tap_that_a_path_goes_around_is_allowed():
     model = with_bypass()
-    tapped = TappedModel(model, ["latent"])
-    (latent,), context = tapped.encode(batch(), training=False)
-    decoded = tapped.decode(latent, context, training=False)
-    np.testing.assert_allclose(decoded, model(batch()), atol=1e-6)
+    _, output = run(TappedModel(model, ["latent"]), batch())
+    np.testing.assert_allclose(output, model(batch()), atol=1e-6)
 
 
 def test_tap_model_asks_the_model_for_its_own_taps():
     class Declares:
-        def tapped(self, layer_names):
-            return layer_names
+        def tapped(self, layer_names, cut_names):
+            return layer_names, cut_names
 
-    assert tap_model(Declares(), ("a", "b")) == ["a", "b"]
+    assert tap_model(Declares(), ("a", "b"), ("a",)) == (["a", "b"], ["a"])
 
 
 def test_tap_model_of_a_subclassed_model_is_refused():
