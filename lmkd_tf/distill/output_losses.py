@@ -280,11 +280,21 @@ def _two_bands(outputs, stft: StftConfig, patch_bins: tuple[int, int], kept_frac
 
 def _bands(magnitude):
     """Low and high band of every frame, bool, `(B, T, F)` each; see `frequency_adaptive`."""
-    running = ops.associative_scan(ops.maximum, magnitude, axis=2)
+    running = _running_maximum(magnitude)
     step = (running[:, :, 1:] - running[:, :, :-1]) / running[:, :, :-1]
     crossover = ops.cast(ops.argmax(step, axis=-1), "int32")[:, :, None]  # (B, T, 1)
     bins = ops.arange(magnitude.shape[2], dtype="int32")
     return bins <= crossover, bins >= crossover
+
+
+def _running_maximum(values):
+    """Largest value so far along the last axis of `(B, T, F)`, in log2(F) steps."""
+    shift = 1
+    while shift < values.shape[2]:
+        shifted = ops.concatenate([values[:, :, :shift], values[:, :, :-shift]], axis=2)
+        values = ops.maximum(values, shifted)
+        shift *= 2
+    return values
 
 
 def _band_loss(spectra, band, patch_bins: int, kept_fraction: float, cosine_share: float):
