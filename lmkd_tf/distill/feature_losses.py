@@ -10,6 +10,14 @@ in float32. *read*: the formula was seen in its source; *sketch*: our reading of
 
 from keras import ops
 
+from lmkd_tf.distill.latent_pairs import (
+    check_equal_shapes,
+    grid_pair,
+    mean_square,
+    stopped_pair,
+)
+from lmkd_tf.distill.review import hierarchical_context
+
 # Norms below these count as the floor, so that a gradient at zero stays finite.
 _COSINE_FLOOR = 1e-4
 _MAP_FLOOR = 1e-12
@@ -68,8 +76,8 @@ def cosine_distance(student_latent, teacher_latent, teacher_variance=None):
         Luong et al., arXiv 2505.03442; *sketch*, since only the abstract was readable.
     """
     del teacher_variance
-    student, teacher = _pair(student_latent, teacher_latent)
-    _check_equal_shapes(student, teacher)
+    student, teacher = stopped_pair(student_latent, teacher_latent)
+    check_equal_shapes(student, teacher)
     student, teacher = (_unit(latent, _COSINE_FLOOR) for latent in (student, teacher))
     return 1.0 - ops.sum(student * teacher, axis=-1)
 
@@ -90,8 +98,8 @@ def attention_transfer(student_latent, teacher_latent, teacher_variance=None):
         RepDistiller.
     """
     del teacher_variance
-    maps = [_attention(latent, (3,)) for latent in _grids(student_latent, teacher_latent)]
-    return _mean_square(maps[0] - maps[1])
+    maps = [_attention(latent, (3,)) for latent in grid_pair(student_latent, teacher_latent)]
+    return mean_square(maps[0] - maps[1])
 
 
 def similarity_preserving(student_latent, teacher_latent, teacher_variance=None):
@@ -113,8 +121,10 @@ def similarity_preserving(student_latent, teacher_latent, teacher_variance=None)
         SPKD: Tung and Mori, arXiv 1907.09682; *read* in the code of RepDistiller.
     """
     del teacher_variance
-    flat = [ops.reshape(z, (ops.shape(z)[0], -1)) for z in _pair(student_latent, teacher_latent)]
-    return _mean_square(_similarity(flat[0]) - _similarity(flat[1]))
+    flat = [
+        ops.reshape(z, (ops.shape(z)[0], -1)) for z in stopped_pair(student_latent, teacher_latent)
+    ]
+    return mean_square(_similarity(flat[0]) - _similarity(flat[1]))
 
 
 def frame_similarity(
@@ -136,7 +146,7 @@ def frame_similarity(
         After CLSKD: Cheng et al., Interspeech 2022, pp. 926-930; *sketch*.
     """
     del teacher_variance
-    grids = _grids(student_latent, teacher_latent)
+    grids = grid_pair(student_latent, teacher_latent)
     frames = [ops.reshape(z, (*ops.shape(z)[:2], -1)) for z in grids]
     if across_batch:
         frames = [ops.transpose(z, (1, 0, 2)) for z in frames]  # (T, B, F*C)
@@ -163,11 +173,11 @@ def fine_grained_similarity(student_latent, teacher_latent, teacher_variance=Non
         After FGSP: Nathoo, Kegler and Stamenovic, arXiv 2309.08144; *sketch*.
     """
     del teacher_variance
-    grids = _grids(student_latent, teacher_latent)
+    grids = grid_pair(student_latent, teacher_latent)
     over_frequency = [_similarity(z) for z in grids]  # (B, T, F, F)
     over_time = [_similarity(ops.transpose(z, (0, 2, 1, 3))) for z in grids]  # (B, F, T, T)
     pairs = (over_time, over_frequency)
-    return 0.5 * sum(_mean_square(student - teacher) for student, teacher in pairs)
+    return 0.5 * sum(mean_square(student - teacher) for student, teacher in pairs)
 
 
 def multi_view_attention(student_latent, teacher_latent, teacher_variance=None):
@@ -187,10 +197,10 @@ def multi_view_attention(student_latent, teacher_latent, teacher_variance=None):
         After MV-AT: Shin et al., arXiv 2208.10367; *sketch*.
     """
     del teacher_variance
-    student, teacher = _grids(student_latent, teacher_latent)
+    student, teacher = grid_pair(student_latent, teacher_latent)
     views = _views(student, teacher)
     errors = [_attention(student, axes) - _attention(teacher, axes) for axes in views]
-    return sum(_mean_square(error) for error in errors) / len(views)
+    return sum(mean_square(error) for error in errors) / len(views)
 
 
 def attention_kl(
@@ -214,7 +224,7 @@ def attention_kl(
         After AT-KL of Distil-DCCRN: Han et al., arXiv 2408.04267; *sketch*.
     """
     del teacher_variance
-    student, teacher = _grids(student_latent, teacher_latent)
+    student, teacher = grid_pair(student_latent, teacher_latent)
     views = _views(student, teacher)
     divergences = []
     for axes in views:
@@ -238,52 +248,15 @@ RELATIONAL = {
     "fine_grained": fine_grained_similarity,
     "multi_view": multi_view_attention,
     "attention_kl": attention_kl,
+    "hierarchical": hierarchical_context,
 }
-
-
-def _pair(student_latent, teacher_latent):
-    """Both latents in float32, the teacher's without gradient."""
-    teacher = ops.stop_gradient(ops.cast(teacher_latent, "float32"))
-    return ops.cast(student_latent, "float32"), teacher
 
 
 def _error(student_latent, teacher_latent, teacher_variance):
     """Error in standard deviations of the teacher."""
-    student, teacher = _pair(student_latent, teacher_latent)
-    _check_equal_shapes(student, teacher)
+    student, teacher = stopped_pair(student_latent, teacher_latent)
+    check_equal_shapes(student, teacher)
     return (student - teacher) / ops.sqrt(ops.cast(teacher_variance, "float32"))
-
-
-def _grids(student_latent, teacher_latent):
-    """Both latents as `(B, T, F, C)`, checked to lie on one grid."""
-    pair = _pair(student_latent, teacher_latent)
-    shapes = [tuple(latent.shape) for latent in pair]
-    if {len(shape) for shape in shapes} not in ({3}, {4}) or _differ(
-        shapes[0][:-1], shapes[1][:-1]
-    ):
-        raise ValueError(
-            "A relational loss compares latents (B, T, C) or (B, T, F, C) on one grid. "
-            f"Received a student latent of shape {shapes[0]} and a teacher latent of shape "
-            f"{shapes[1]}. Tap layers with equal frames and frequencies, or resample one of them."
-        )
-    return [ops.expand_dims(z, 2) if len(z.shape) == 3 else z for z in pair]
-
-
-def _check_equal_shapes(student, teacher) -> None:
-    shapes = tuple(student.shape), tuple(teacher.shape)
-    if _differ(*shapes):
-        raise ValueError(
-            "A pointwise distance compares latents of equal shape. "
-            f"Received {shapes[0]} from the student and {shapes[1]} from the teacher. "
-            "Project the student's latent to the teacher's width first."
-        )
-
-
-def _differ(first: tuple, second: tuple) -> bool:
-    """Whether two static shapes contradict each other; an unknown size fits any."""
-    if len(first) != len(second):
-        return True
-    return any(a != b for a, b in zip(first, second, strict=True) if None not in (a, b))
 
 
 def _views(student, teacher) -> list[tuple[int, ...]]:
@@ -314,8 +287,3 @@ def _unit(vectors, floor: float):
     """Vectors along the last axis divided by their norm or, if that is larger, the floor."""
     square = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     return vectors * ops.rsqrt(ops.maximum(square, floor**2))
-
-
-def _mean_square(error):
-    """Mean square per example, `(B,)`."""
-    return ops.mean(ops.square(error), axis=tuple(range(1, len(error.shape))))
