@@ -21,12 +21,17 @@ EPSILON = 1e-8
 
 
 def signals(seed=0, batch_size=3, num_samples=500):
-    """Student, teacher, noisy and speech; the teacher is nearer to the speech."""
+    """Student, teacher, noisy and speech; the teacher is nearer to the speech.
+
+    The speech is a rising tone in a noise, so that the bands meet elsewhere in each frame.
+    """
     rng = np.random.default_rng(seed)
-    speech = np.cumsum(rng.normal(size=(batch_size, num_samples)), axis=1) * 0.02
-    noise = 0.1 * rng.normal(size=speech.shape)
-    student, teacher = speech + 0.5 * np.roll(noise, 7, axis=1), speech + 0.2 * noise
-    return [signal.astype(np.float32) for signal in (student, teacher, speech + noise, speech)]
+    cycles = np.cumsum(np.linspace(rng.uniform(0.05, 0.1, batch_size), 0.3, num_samples).T, axis=1)
+    noises = rng.normal(size=(3, batch_size, num_samples))
+    speech = 0.1 * np.sin(2 * np.pi * cycles) + 0.02 * noises[0]
+    student, teacher = speech + 0.03 * noises[1], speech + 0.01 * noises[2]
+    noisy = speech + 0.05 * (noises[1] + noises[2])
+    return [signal.astype(np.float32) for signal in (student, teacher, noisy, speech)]
 
 
 def spectrum_of(signal):
