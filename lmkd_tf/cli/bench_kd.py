@@ -15,7 +15,7 @@ over fewer seeds can be written at any time.
 import shlex
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         check_choice("methods", method, tuple(METHODS))
     methods = list(dict.fromkeys([CONTROL, *methods]))
     bench = _Bench(_config(values), Path(values.data), Path(values.workdir))
-    results = []
+    results, table = [], ""
     for seed in range(values.seeds):
         for index, method in enumerate(methods):
             sys.stdout.write(f"seed {seed}, method {index + 1} of {len(methods)}: {method}\n")
@@ -69,13 +69,14 @@ class _Bench:
     def run(self, method: str, seed: int) -> Path:
         """Returns the result of a run, made before or now."""
         from lmkd_tf.config.files import read_json, write_json
+        from lmkd_tf.config.loader import to_dict
 
         path = self._workdir / f"seed_{seed}" / f"{method}.json"
         train = self.config.distillation_training
         half = max(1, train.epochs * train.steps_per_epoch // 2)
         distill = replace(self.config.distill, method=method, schedule_steps=half)
         config = replace(self.config, seed=seed, distill=distill)
-        settings = {"train": asdict(config.distillation_training), "data": asdict(config.data)}
+        settings = {"train": to_dict(config.distillation_training), "data": to_dict(config.data)}
         if path.is_file() and read_json(path)["settings"] == settings:
             return path
         with tempfile.TemporaryDirectory() as scratch:

@@ -19,18 +19,13 @@ from lmkd_tf.distill.checks import (
 )
 from lmkd_tf.distill.latent_mixup import mix_latents
 from lmkd_tf.distill.mixture import Mixer, MixtureSource
+from lmkd_tf.distill.networks import blend_inputs, run_student, run_teacher
 from lmkd_tf.distill.objective import REVIEW, Objective, objective_of
 from lmkd_tf.distill.output_losses import OUTPUT_LOSSES
-from lmkd_tf.distill.projectors import align_grid, build_projector
+from lmkd_tf.distill.projectors import align_grid, build_projector, width_of
 from lmkd_tf.distill.review import ReviewFusion
 from lmkd_tf.distill.schedules import SCHEDULES
-from lmkd_tf.distill.streams import (
-    Streams,
-    run_blended,
-    run_mixed,
-    run_mixed_at_drawn_tap,
-    run_plain,
-)
+from lmkd_tf.distill.streams import run_plain
 from lmkd_tf.distill.terms import (
     lambda_free_term,
     latent_term,
@@ -38,7 +33,7 @@ from lmkd_tf.distill.terms import (
     weighted_mean,
 )
 from lmkd_tf.distill.training import PairTrainer, num_replicas, replica_mean
-from lmkd_tf.distill.views import PAIRINGS, Pair, blend_per_band
+from lmkd_tf.distill.views import PAIRINGS, Pair
 from lmkd_tf.models.taps import FeatureTap, tap_model
 
 _TERMS = ("supervised_loss", "mixed_latent_loss", "latent_loss", "output_loss")
@@ -199,10 +194,17 @@ class LatentMixupDistiller(PairTrainer):
             _, output = run_plain(self._tapped_student, both, training=training)
             supervised, enhanced = self._supervised_term(output, pair, sample_weight)
             return [supervised, None, None, None], enhanced
-        mixer = self._draw(pair, training)
-        blend = self._blend(pair, mixer)
-        student = self._run_student(both, blend, mixer, training)
-        teacher = self._run_teacher(both, blend, mixer, views.get(CACHED))
+        mixer, drawn = self._mixture.draw(pair, training)
+        if training and drawn is not None:
+            self._lambda_tracker.update_state(drawn)
+            self._spread_tracker.update_state(ops.square(2.0 * drawn - 1.0))
+        blend = blend_inputs(self.objective, pair, mixer, self._frame)
+        student = run_student(
+            self._tapped_student, self.objective, both, blend, mixer, training=training
+        )
+        teacher = run_teacher(
+            self._frozen.tapped, self.objective, both, blend, mixer, cached=views.get(CACHED)
+        )
         supervised, enhanced = self._supervised_term(student.output, pair, sample_weight)
         mixed = None
         if student.mixed_output is not None and self.objective.mixed_weight:
@@ -217,8 +219,6 @@ class LatentMixupDistiller(PairTrainer):
             output = self._output_term(student, teacher, pair, blend, mixer, sample_weight)
         return [supervised, mixed, latent, output], enhanced
 
-    # ---- the mixture
-
     def _distills(self) -> bool:
         weights = (
             self.objective.mixed_weight,
@@ -227,62 +227,9 @@ class LatentMixupDistiller(PairTrainer):
         )
         return bool(self.distillation_weight) and any(weights)
 
-    def _draw(self, pair: Pair, training: bool) -> Mixer | None:
-        if self.objective.mixing in ("none", "split"):
-            return None
-        mixer, drawn = self._mixture.draw(pair, training)
-        if training:
-            self._lambda_tracker.update_state(drawn)
-            self._spread_tracker.update_state(ops.square(2.0 * drawn - 1.0))
-        return mixer
-
-    def _blend(self, pair: Pair, mixer: Mixer | None):
-        """Returns the mixed input, or None where only latents are mixed."""
-        if mixer is None or self.objective.mixing not in ("teacher", "student", "input"):
-            return None
-        if mixer.band_lambda is None:
-            return mixer.of_input(ops.concatenate([pair.first, pair.second]))
-        if self._frame is None:
-            raise ValueError(
-                "λ per band needs a student with an STFT. "
-                f"Received a {type(self.student).__name__} without the attribute `stft`. "
-                'Use granularity="sample".'
-            )
-        return blend_per_band(pair.first, pair.second, mixer.band_lambda, self._frame)
-
     @property
     def _frame(self) -> Any:
         return getattr(self.student, "stft", None)
-
-    def _run_student(self, both, blend, mixer: Mixer, training: bool) -> Streams:
-        network, objective = self._tapped_student, self.objective
-        if objective.is_tap_drawn:
-            return run_mixed_at_drawn_tap(network, both, mixer, training=training)
-        if objective.mixing in ("both", "student"):
-            is_propagated = objective.propagation != "none"
-            return run_mixed(network, both, mixer, training=training, is_propagated=is_propagated)
-        if objective.mixing in ("teacher", "input"):
-            return run_blended(network, both, blend, training=training)
-        latents, output = run_plain(network, both, training=training)
-        return Streams(latents, latents, output)
-
-    def _run_teacher(self, both, blend, mixer: Mixer, cached) -> Streams:
-        """What is not used of this is not computed: graphs are pruned."""
-        network, objective = self._frozen.tapped, self.objective
-        if cached is not None:
-            latents = [_join_views(ops.cast(latent, both.dtype)) for latent in cached]
-            if objective.mixing in ("both", "teacher"):
-                mixed = [mixer.at_tap(latent, tap) for tap, latent in enumerate(latents)]
-                return Streams(latents, mixed, None)
-            return Streams(latents, latents, None)
-        if objective.mixing in ("both", "teacher"):
-            is_propagated = objective.propagation == "both"
-            return run_mixed(network, both, mixer, training=False, is_propagated=is_propagated)
-        if objective.mixing in ("student", "input"):
-            latents, mixed_output = run_plain(network, blend, training=False)
-            return Streams(latents, latents, None, mixed_output)
-        latents, output = run_plain(network, both, training=False)
-        return Streams(latents, latents, output)
 
     # ---- the terms
 
@@ -321,7 +268,7 @@ class LatentMixupDistiller(PairTrainer):
                 )
             distances.append(weighted_mean(distance, sample_weight))
         weights = objective.tap_weights or (1.0,) * len(distances)
-        if mixer is not None and mixer.chosen is not None:
+        if mixer.chosen is not None:
             weights = [len(distances) * mixer.chosen[i] * w for i, w in enumerate(weights)]
         total = sum(objective.tap_weights or (1.0,) * len(distances))
         return sum(w * d for w, d in zip(weights, distances, strict=True)) / total
@@ -417,7 +364,7 @@ class LatentMixupDistiller(PairTrainer):
         objective = self.objective
         student_shapes, teacher_shapes = self._tapped_student.shapes, self._frozen.tapped.shapes
         if objective.projector == REVIEW:
-            fusion = ReviewFusion([int(shape[-1]) for shape in teacher_shapes])
+            fusion = ReviewFusion([width_of(shape) for shape in teacher_shapes])
             fusion.build(student_shapes)
             return [fusion]
         if objective.projector == "none" and (
@@ -478,11 +425,6 @@ class LatentMixupDistiller(PairTrainer):
 
 def _resolve(objective: Objective | str) -> Objective:
     return objective if isinstance(objective, Objective) else objective_of(objective)
-
-
-def _join_views(latent):
-    """From `(B, 2, ...)` to `(2B, ...)`, first views before second ones."""
-    return ops.concatenate([latent[:, 0], latent[:, 1]])
 
 
 class _Frozen:

@@ -30,7 +30,7 @@ def uniform(shape, mixup_alpha: float, seed, *, lambda_range=(0.0, 1.0), **_):
     return low + (high - low) * keras.random.uniform(shape, seed=seed)
 
 
-def snr_aware(shape, mixup_alpha: float, seed, *, snr_difference_db=None, **_):
+def snr_aware(shape, mixup_alpha: float, seed, *, snr_difference_db, **_):
     """λ ~ Beta(2 α p, 2 α (1 - p)), p = sigmoid(SNR difference / 10 dB); our own candidate.
 
     Two views of equal SNR give Beta(α, α); a cleaner first view gets more weight.

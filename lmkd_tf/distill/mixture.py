@@ -31,11 +31,13 @@ class Mixer(NamedTuple):
 
     def at_tap(self, pair, tap: int):
         """Mixes the two halves of a latent `(2B, ...)` to `(B, ...)`."""
-        return mix_latents(*ops.split(pair, 2, axis=0), self.tap_lambdas[tap])
+        first, second = ops.split(pair, 2, axis=0)
+        return mix_latents(first, second, self.tap_lambdas[tap])
 
     def of_input(self, pair):
         """Mixes the two halves `(2B, ...)` of something linear in the input."""
-        return mix_latents(*ops.split(pair, 2, axis=0), self.mixup_lambda)
+        first, second = ops.split(pair, 2, axis=0)
+        return mix_latents(first, second, self.mixup_lambda)
 
 
 class MixtureSource:
@@ -61,8 +63,14 @@ class MixtureSource:
         self._num_rows = rows.get(objective.granularity, 1)
 
     def draw(self, pair: Pair, training: bool) -> tuple[Mixer, Any]:
-        """Returns the coefficients for a pair, and λ as drawn, `(., B)`; 1/2 in evaluation."""
+        """Returns the coefficients for a pair, and λ as drawn, `(., B)`; 1/2 in evaluation.
+
+        Where nothing is mixed λ is 1 and none is drawn.
+        """
         size = ops.shape(pair.first)[0]
+        if self._objective.mixing in ("none", "split"):
+            ones = ops.ones((self._num_taps, size))
+            return Mixer(ones, ones[0]), None
         drawn = self._draw_lambda(pair, size) if training else ops.full((self._num_rows, size), 0.5)
         if self._objective.granularity == "band":
             mean = ops.mean(drawn, axis=0)

@@ -101,6 +101,17 @@ class Objective:
         return self.distance == "mse" or self.distance in POINTWISE
 
     @property
+    def takes_cached_latents(self) -> bool:
+        """Whether the teacher's latents of the two views are all that is needed of it."""
+        return (
+            self.pairing == "same_clean"
+            and self.mixing in ("both", "teacher", "none", "split")
+            and self.propagation != "both"
+            and not self.output_weight
+            and self.position_weight == "equal"
+        )
+
+    @property
     def is_tap_drawn(self) -> bool:
         """Whether the tap that is mixed is drawn in every step."""
         return self.mix_tap == RANDOM_TAP

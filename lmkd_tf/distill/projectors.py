@@ -65,9 +65,15 @@ def build_projector(
             f"Received {tuple(student_shape)} of the student and {tuple(teacher_shape)} of the "
             "teacher. Tap layers of the same kind."
         )
-    projector = PROJECTORS[kind](int(student_shape[-1]), int(teacher_shape[-1]), f"projector_{tap}")
-    projector.build((None, *teacher_shape[1:-1], int(student_shape[-1])))
+    student_width, teacher_width = width_of(student_shape), width_of(teacher_shape)
+    projector = PROJECTORS[kind](student_width, teacher_width, f"projector_{tap}")
+    projector.build((None, *teacher_shape[1:-1], student_width))
     return projector
+
+
+def width_of(shape: Shape) -> int:
+    """Returns the size of the last axis, which is always static."""
+    return int(shape[-1] or 0)
 
 
 def align_grid(latent, like):

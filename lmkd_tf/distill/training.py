@@ -58,7 +58,7 @@ class PairTrainer(keras.Model):
             scaled = self.optimizer.scale_loss(loss / num_replicas())
         variables = self.variables_to_train()
         raw = [v.value if isinstance(v, keras.Variable) else v for v in variables]
-        gradients = tape.gradient(scaled, raw, unconnected_gradients="zero")
+        gradients = tape.gradient(scaled, raw, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._log(loss, outcome)
 
