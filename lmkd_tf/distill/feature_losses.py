@@ -224,6 +224,11 @@ def attention_kl(
         After AT-KL of Distil-DCCRN: Han et al., arXiv 2408.04267; *sketch*.
     """
     del teacher_variance
+    if temperature <= 0.0:
+        raise ValueError(
+            "`temperature` must be positive. "
+            f"Received temperature={temperature}. Use 1.0, or more for flatter distributions."
+        )
     student, teacher = grid_pair(student_latent, teacher_latent)
     views = _views(student, teacher)
     divergences = []

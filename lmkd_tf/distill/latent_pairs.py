@@ -19,7 +19,7 @@ def grid_pair(student_latent, teacher_latent):
     pair = stopped_pair(student_latent, teacher_latent)
     shapes = [tuple(latent.shape) for latent in pair]
     ranks = {len(shape) for shape in shapes}
-    if ranks not in ({3}, {4}) or _differ(shapes[0][:-1], shapes[1][:-1]):
+    if ranks not in ({3}, {4}) or shapes_differ(shapes[0][:-1], shapes[1][:-1]):
         raise ValueError(
             "This loss compares latents (B, T, C) or (B, T, F, C) on one grid. "
             f"Received a student latent of shape {shapes[0]} and a teacher latent of shape "
@@ -35,7 +35,7 @@ def check_equal_shapes(student_latent, teacher_latent) -> None:
         ValueError: If not.
     """
     shapes = tuple(student_latent.shape), tuple(teacher_latent.shape)
-    if _differ(*shapes):
+    if shapes_differ(*shapes):
         raise ValueError(
             "This distance compares latents of equal shape. "
             f"Received {shapes[0]} from the student and {shapes[1]} from the teacher. "
@@ -48,8 +48,8 @@ def mean_square(error):
     return ops.mean(ops.square(error), axis=tuple(range(1, len(error.shape))))
 
 
-def _differ(first: tuple, second: tuple) -> bool:
-    """Whether two static shapes contradict each other; an unknown size fits any."""
+def shapes_differ(first: tuple, second: tuple) -> bool:
+    """Returns whether two static shapes contradict each other; an unknown size fits any."""
     if len(first) != len(second):
         return True
     return any(a != b for a, b in zip(first, second, strict=True) if None not in (a, b))

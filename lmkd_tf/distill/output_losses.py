@@ -3,14 +3,16 @@
 
 Every function takes `(student_output, teacher_output, noisy, speech, stft)`, waveforms
 `(B, N)` in [-1, 1] and the frame of the transform, stops the teacher's gradient, computes
-in float32 and returns one value per example, `(B,)`. *read*: the formula was seen in its
-source; *sketch*: our reading of an abstract. Where a source has a transform of its own, we
-use the given one, and where it pools over a batch, we pool over an utterance.
+in float32 and returns one value per example, `(B,)`; outputs of unequal shape and options
+out of range raise a ValueError. *read*: the formula was seen in its source; *sketch*: our
+reading of an abstract. Where a source has a transform of its own, we use the given one, and
+where it pools over a batch, we pool over an utterance.
 """
 
 from keras import ops
 
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.distill.latent_pairs import shapes_differ
 from lmkd_tf.dsp.mask import compress
 from lmkd_tf.dsp.stft import stft as transform
 
@@ -41,7 +43,8 @@ def output_waveform(student_output, teacher_output, noisy=None, speech=None, stf
         The regression form of Hinton et al., arXiv 1503.02531; *sketch*.
     """
     del noisy, speech, stft
-    return _mean(ops.square(_float(student_output) - _stopped(teacher_output)))
+    student, teacher = _outputs(student_output, teacher_output)
+    return _mean(ops.square(student - teacher))
 
 
 def output_spectrum(
@@ -67,7 +70,7 @@ def output_spectrum(
     del noisy, speech
     student, teacher = (
         compress(transform(samples, stft), exponent)[1]
-        for samples in (_float(student_output), _stopped(teacher_output))
+        for samples in _outputs(student_output, teacher_output)
     )
     return _mean(ops.sum(ops.square(student - teacher), axis=-1))
 
@@ -94,7 +97,7 @@ def output_mask(student_output, teacher_output, noisy, speech, stft: StftConfig)
     floor = _magnitude(transform(_stopped(noisy), stft))
     student, teacher = (
         ops.minimum(_magnitude(transform(samples, stft)) / floor, 1.0)
-        for samples in (_float(student_output), _stopped(teacher_output))
+        for samples in _outputs(student_output, teacher_output)
     )
     return _mean(ops.square(student - teacher))
 
@@ -133,7 +136,7 @@ def dispatch(
     del noisy
     magnitudes = [
         _patches(_magnitude(transform(samples, stft)), patch_bins)
-        for samples in (_float(student_output), _stopped(teacher_output), _stopped(speech))
+        for samples in (*_outputs(student_output, teacher_output), _stopped(speech))
     ]
     student, teacher, clean = magnitudes  # (B, T, P, patch_bins)
     gap = _patch_error(student, clean) - _patch_error(teacher, clean)
@@ -212,12 +215,20 @@ OUTPUT_LOSSES = {
 }
 
 
-def _float(values):
-    return ops.cast(values, "float32")
-
-
 def _stopped(values):
-    return ops.stop_gradient(_float(values))
+    return ops.stop_gradient(ops.cast(values, "float32"))
+
+
+def _outputs(student_output, teacher_output):
+    """Both outputs in float32, the teacher's without gradient, checked to have one shape."""
+    shapes = tuple(student_output.shape), tuple(teacher_output.shape)
+    if shapes_differ(*shapes):
+        raise ValueError(
+            "Student and teacher must have outputs of equal shape. "
+            f"Received {shapes[0]} from the student and {shapes[1]} from the teacher. "
+            "Give both the same input and the same kind of output."
+        )
+    return ops.cast(student_output, "float32"), _stopped(teacher_output)
 
 
 def _mean(values):
@@ -231,6 +242,11 @@ def _magnitude(spectrum):
 
 def _patches(values, patch_bins: int):
     """Cuts the bins of `(B, T, F)` into patches, `(B, T, P, patch_bins)`."""
+    if patch_bins < 1:
+        raise ValueError(
+            "`patch_bins` must be at least 1. "
+            f"Received {patch_bins} bins. Use 10 for low and 40 for high frequencies."
+        )
     num_bins = values.shape[2]
     num_patches = -(-num_bins // patch_bins)
     filled = ops.pad(values, [[0, 0], [0, 0], [0, num_patches * patch_bins - num_bins]])
@@ -250,6 +266,11 @@ def _largest(gap, candidates, fraction: float):
         candidates: Where a patch may be chosen, bool, `(B, T, P)`.
         fraction: Share of the candidates that is chosen.
     """
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(
+            "`kept_fraction` must lie in (0, 1]. "
+            f"Received kept_fraction={fraction}. Use 1.0 to keep every patch."
+        )
     flat = ops.reshape(ops.where(candidates, gap, -float("inf")), (ops.shape(gap)[0], -1))
     num_candidates = ops.sum(ops.cast(candidates, "float32"), axis=(1, 2))
     # A hair more, so that 0.8 * 20 in float32 is not 15.999.
@@ -269,8 +290,7 @@ def _two_bands(outputs, stft: StftConfig, patch_bins: tuple[int, int], kept_frac
         patch_bins: Bins per patch in the low and in the high band.
         kept_fraction: Share of a band's patches that counts.
     """
-    student, teacher, reference = outputs
-    waveforms = _float(student), _stopped(teacher), _stopped(reference)
+    waveforms = *_outputs(*outputs[:2]), _stopped(outputs[2])
     spectra = [transform(samples, stft) for samples in waveforms]  # (B, T, F, 2)
     low, high = _bands(_magnitude(spectra[1]))
     return _band_loss(spectra, low, patch_bins[0], kept_fraction, 1.0) + _band_loss(

@@ -127,6 +127,7 @@ class _Bands(NamedTuple):
     speech_bins: np.ndarray  # (F,), 1 in the speech band
     matrix: np.ndarray  # (F, E), from powers of bins to powers per Bark
     threshold: np.ndarray  # (E,), power at the threshold of hearing
+    loudness_scale: np.ndarray  # (E,), in sone per Bark: 40 dB per Bark at 1 kHz are 1 sone
 
 
 def bark(frequency_hz):
@@ -154,11 +155,20 @@ def _bands(stft: StftConfig) -> _Bands:
     overlap = np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1])
     share = np.maximum(overlap, 0.0) / (high - low)
     centers_hz = 650.0 * np.sinh((edges[1:] + edges[:-1]) / 14.0)
+    threshold, at_1_khz = (_threshold_power(hz) for hz in (centers_hz, 1000.0))
+    unit = (2.0 * at_1_khz) ** _ZWICKER_EXPONENT * (
+        (0.5 + 0.5 * 1e4 / at_1_khz) ** _ZWICKER_EXPONENT - 1.0
+    )
     return _Bands(
         ((bins_hz >= _SPEECH_BAND_HZ[0]) & (bins_hz <= _SPEECH_BAND_HZ[1])).astype(np.float32),
         (share / _BAND_BARK).astype(np.float32),
-        (10.0 ** (hearing_threshold_db(centers_hz) / 10.0)).astype(np.float32),
+        threshold.astype(np.float32),
+        ((2.0 * threshold) ** _ZWICKER_EXPONENT / unit).astype(np.float32),
     )
+
+
+def _threshold_power(frequency_hz):
+    return 10.0 ** (hearing_threshold_db(frequency_hz) / 10.0)
 
 
 def _band_powers(samples, bands: _Bands, stft: StftConfig):
@@ -183,14 +193,9 @@ def _frame_gain(clean, found, bands: _Bands):
 
 
 def _loudness(powers, bands: _Bands):
-    """Zwicker's loudness in sone per Bark, `(B, T, E)`: 1 for 40 dB per Bark at 1 kHz."""
-
-    def growth(power, threshold):
-        scale = (2.0 * threshold) ** _ZWICKER_EXPONENT
-        return scale * (ops.power(0.5 + 0.5 * power / threshold, _ZWICKER_EXPONENT) - 1.0)
-
-    unit = float(growth(1e4, 10.0 ** (float(hearing_threshold_db(1000.0)) / 10.0)))
-    return ops.where(powers < bands.threshold, 0.0, growth(powers, bands.threshold) / unit)
+    """Zwicker's loudness in sone per Bark, `(B, T, E)`."""
+    growth = ops.power(0.5 + 0.5 * powers / bands.threshold, _ZWICKER_EXPONENT) - 1.0
+    return ops.where(powers < bands.threshold, 0.0, bands.loudness_scale * growth)
 
 
 def _loudness_difference(clean, found, bands: _Bands):

@@ -52,4 +52,6 @@ def _tensorflow_graph(loss, *arrays):
     import tensorflow as tf
 
     signature = [tf.TensorSpec([None, None, *a.shape[2:]], a.dtype) for a in arrays]
-    return np.asarray(tf.function(loss, input_signature=signature)(*map(tf.constant, arrays)))
+    # Without AutoGraph, as in `fit`: it would repair what JAX refuses.
+    graph = tf.function(loss, input_signature=signature, autograph=False)
+    return np.asarray(graph(*map(tf.constant, arrays)))

@@ -191,6 +191,11 @@ def test_attention_kl_is_the_divergence_from_teacher_to_student(teacher_width, t
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_attention_kl_refuses_a_temperature_of_zero():
+    with pytest.raises(ValueError, match=r"must be positive\. Received temperature=0\. Use 1\.0"):
+        attention_kl(*latents(), temperature=0)
+
+
 # ---- relational: what all have in common
 
 

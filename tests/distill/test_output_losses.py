@@ -226,6 +226,21 @@ def test_defaults_are_those_of_the_example_in_the_source(loss, defaults):
     np.testing.assert_array_equal(loss(*given, FRAME), loss(*given, FRAME, **defaults))
 
 
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
+def test_shares_of_patches_out_of_range_are_refused(fraction):
+    message = rf"must lie in \(0, 1\]\. Received kept_fraction={fraction}\. Use 1\.0"
+    student, teacher, noisy, speech = signals()
+    for loss in (dispatch, dispatch_multi_scale):
+        with pytest.raises(ValueError, match=message):
+            loss(student, teacher, noisy, speech, FRAME, kept_fraction=fraction)
+
+
+def test_empty_patches_are_refused():
+    student, teacher, noisy, speech = signals()
+    with pytest.raises(ValueError, match=r"must be at least 1\. Received 0 bins\. Use 10"):
+        dispatch(student, teacher, noisy, speech, FRAME, patch_bins=0)
+
+
 # ---- all of them
 
 
@@ -241,6 +256,13 @@ def test_each_example_has_a_loss_of_its_own(loss):
     for b in range(3):
         alone = loss(*(signal[b : b + 1] for signal in batch))
         np.testing.assert_allclose(alone, together[b : b + 1], rtol=1e-4)
+
+
+def test_outputs_of_unequal_shape_are_refused(loss):
+    student, _, noisy, speech = signals()
+    message = r"equal shape\. Received \(3, 500\) from the student and \(1, 500\) .* Give both"
+    with pytest.raises(ValueError, match=message):
+        loss(student, student[:1], noisy, speech)
 
 
 def test_equal_outputs_have_no_loss(loss):

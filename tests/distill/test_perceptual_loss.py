@@ -223,6 +223,21 @@ def test_loss_survives_its_config_with_its_base(base):
     np.testing.assert_array_equal(restored.call(*signals), loss.call(*signals))
 
 
+def test_a_model_trains_with_the_loss_and_its_file_keeps_it(tmp_path, seeded):
+    del seeded
+    layers = keras.layers
+    filters = [layers.Reshape((-1, 1)), layers.Conv1D(1, 33, padding="same"), layers.Flatten()]
+    model = keras.Sequential([keras.Input((4000,)), *filters])
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss=PesqShapedLoss(SpeechLoss()))
+    speech, noisy = synthetic(4, 4000)
+    losses = model.fit(noisy, speech, epochs=10, verbose="0").history["loss"]
+    assert losses[-1] < losses[0] - 0.1
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    expected = model.evaluate(noisy, speech, verbose="0")
+    assert restored.evaluate(noisy, speech, verbose="0") == pytest.approx(expected, rel=1e-5)
+
+
 def test_negative_weight_is_refused():
     with pytest.raises(ValueError, match=r"must not be negative\. Received weight=-1\. Use the"):
         PesqShapedLoss(weight=-1)

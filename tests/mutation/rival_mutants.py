@@ -26,8 +26,8 @@ RIVAL_MUTANTS = [
     (
         "unequal_frames_are_accepted",
         "distill/latent_pairs.py",
-        "_differ(shapes[0][:-1], shapes[1][:-1])",
-        "_differ(shapes[0][:1], shapes[1][:1])",
+        "shapes_differ(shapes[0][:-1], shapes[1][:-1])",
+        "shapes_differ(shapes[0][:1], shapes[1][:1])",
         f"{FEATURES}::test_relational_losses_of_latents_on_different_grids_are_refused",
     ),
     # ---- feature losses
@@ -112,8 +112,8 @@ RIVAL_MUTANTS = [
     (
         "teacher_output_gets_a_gradient",
         "distill/output_losses.py",
-        "return ops.stop_gradient(_float(values))",
-        "return _float(values)",
+        'return ops.stop_gradient(ops.cast(values, "float32"))',
+        'return ops.cast(values, "float32")',
         f"{OUTPUTS}::test_only_the_student_gets_a_gradient",
     ),
     (
