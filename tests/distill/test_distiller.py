@@ -15,6 +15,9 @@ from lmkd_tf.models.builder import build, build_core
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.taps import FeatureTap
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tape, graph or twin of TensorFlow"
+)
 WIDTH = 6
 TAPS = [("bottleneck", "latent", "latent")]
 LAMBDAS = np.array([0.0, 0.25, 0.5, 0.9], np.float32)
@@ -219,14 +222,14 @@ def test_teacher_runs_in_inference_mode_while_the_student_trains(constant_lambda
     np.testing.assert_allclose(terms, expected, rtol=1e-5)
 
 
-def test_student_equal_to_teacher_with_identity_projector_has_a_latent_loss_of_exactly_zero():
+def test_student_equal_to_teacher_with_identity_projector_has_no_latent_loss():
     teacher = network(7)
     model = distiller_of(teacher=teacher, student=keras.models.clone_model(teacher))
     model.student.set_weights(teacher.get_weights())
     model.projectors[0].set_weights([np.eye(7), np.zeros(7)])
     views, speech = pairs()
     terms, _ = model.terms(views, speech, training=True)
-    assert float(terms[2]) == 0.0
+    assert float(terms[2]) == pytest.approx(0.0, abs=1e-12)  # exact but for a matrix product
     assert float(terms[3]) == 0.0
 
 
@@ -235,7 +238,8 @@ def test_mixed_latent_with_lambda_one_decodes_to_the_first_view(monkeypatch):
     model = distiller_of()
     views, speech = pairs()
     terms, enhanced = model.terms(views, speech, training=True)
-    assert float(terms[1]) == pytest.approx(np.mean((enhanced - speech) ** 2), rel=1e-5)
+    expected = np.mean((np.asarray(enhanced) - speech) ** 2)
+    assert float(terms[1]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_skip_from_the_input_gets_the_mixed_input(constant_lambda):
@@ -258,6 +262,7 @@ def test_output_term_of_weight_zero_is_not_computed():
 # ---- one step of training ------------------------------------------------------------------------
 
 
+@on_tensorflow
 def test_a_step_follows_the_gradient_of_the_formula(constant_lambda):
     model = distiller_of(objective=objective(1.0, 2.0, 3.0))
     views, speech = pairs()
@@ -287,6 +292,7 @@ def test_a_step_follows_the_gradient_of_the_formula(constant_lambda):
         np.testing.assert_allclose(found, value, atol=1e-6)
 
 
+@on_tensorflow
 def test_weight_zero_reproduces_the_plain_student_to_the_bit():
     student = network(4, has_norm=True)
     plain = keras.models.clone_model(student)
@@ -313,6 +319,7 @@ def test_weight_zero_reproduces_the_plain_student_to_the_bit():
     assert_same(model.student.get_weights(), plain.get_weights())
 
 
+@on_tensorflow
 def test_every_layer_runs_once_per_step():
     calls = []
 
@@ -409,7 +416,7 @@ def test_evaluate_of_single_views_is_the_plain_loss():
     model = distiller_of()
     views, speech = pairs()
     logs = model.evaluate(views["first_view"], speech, verbose=0, return_dict=True)
-    expected = np.mean((model.student(views["first_view"]) - speech) ** 2)
+    expected = np.mean((np.asarray(model.student(views["first_view"])) - speech) ** 2)
     assert logs["loss"] == logs["supervised_loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -436,7 +443,7 @@ def test_a_metric_given_to_compile_is_logged_for_the_first_view():
     model = distiller_of(compiled={"metrics": [keras.metrics.MeanSquaredError(name="error")]})
     views, speech = pairs()
     logs = model.evaluate(views, speech, verbose=0, return_dict=True)
-    expected = np.mean((model.student(views["first_view"]) - speech) ** 2)
+    expected = np.mean((np.asarray(model.student(views["first_view"])) - speech) ** 2)
     assert logs["error"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -562,6 +569,7 @@ def twin_of(student):
     return SpeechEnhancer(core, FRAME)
 
 
+@on_tensorflow
 def test_tf_keras_twin_trains_like_the_keras_student():
     student = build("nano", stft=FRAME, channels=5, **SIZE)
     twin = twin_of(student)
@@ -579,6 +587,7 @@ def test_tf_keras_twin_trains_like_the_keras_student():
         np.testing.assert_allclose(one, other, atol=2e-3)
 
 
+@on_tensorflow
 def test_evaluate_changes_nothing_in_a_tf_keras_twin():
     twin = twin_of(build("nano", stft=FRAME, channels=5, **SIZE))
     before = weights_of(twin.core)
@@ -592,7 +601,7 @@ def test_evaluate_changes_nothing_in_a_tf_keras_twin():
 
 def test_fit_on_single_views_is_refused():
     views, speech = pairs()
-    message = r"needs two noisy views .*\. Received \w*Tensor of shape \(.*6\)\. Use batches \("
+    message = r"needs two noisy views .*\. Received \w+ of shape \(.*6\)\. Use batches \("
     with pytest.raises(ValueError, match=message):
         distiller_of().fit(views["first_view"], speech, verbose=0)
 
