@@ -112,7 +112,7 @@ def test_a_number_out_of_range_is_refused(changes, message):
         *(
             (
                 {"position_weight": "teacher_advantage", "mixing": mixing},
-                rf"enhances both views\. Received .*'teacher_advantage', mixing='{mixing}'\. Use mix",
+                rf"enhances both views\. Received .*_advantage', mixing='{mixing}'\. Use mix",
             )
             for mixing in ("student", "input", "cross", "split")
         ),
