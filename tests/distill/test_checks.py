@@ -22,18 +22,18 @@ def test_models_and_taps_given_by_name_are_accepted():
 
 
 @pytest.mark.parametrize(
-    ("positional", "models", "received"),
+    ("positional", "teacher", "student", "received"),
     [
-        (("teacher", "student"), (None, None), r"2 arguments by position, without \['teacher', "),
-        ((), (None, 1), r"0 arguments by position, without \['teacher'\]"),
-        ((), (1, None), r"0 arguments by position, without \['student'\]"),
-        ((1,), (1, 1), r"1 arguments by position, without \[\]"),
+        (("teacher", "student"), None, None, r"2 arguments by position, without \['teacher', "),
+        ((), None, 1, r"0 arguments by position, without \['teacher'\]"),
+        ((), 1, None, r"0 arguments by position, without \['student'\]"),
+        ((1,), 1, 1, r"1 arguments by position, without \[\]"),
     ],
 )
-def test_models_by_position_or_missing_are_refused(positional, models, received):
+def test_models_by_position_or_missing_are_refused(positional, teacher, student, received):
     message = rf"must be given by name, .*\. Received {received}.*\. Use LatentMixupDistiller\("
     with pytest.raises(TypeError, match=message):
-        check_models(positional, *models, TAPS)
+        check_models(positional, teacher, student, TAPS)
 
 
 @pytest.mark.parametrize("taps", [[], None, ()])

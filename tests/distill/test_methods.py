@@ -2,6 +2,7 @@
 """Every method by its name: its loss by hand, or on a tiny enhancer where it needs frames."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -41,7 +42,7 @@ def use_lambda(monkeypatch, lambdas, law="beta"):
     monkeypatch.setitem(LAMBDA_LAWS, law, constant)
 
 
-def distiller_of(objective, teacher=None, student=None, taps=TAPS, loss="mse", **arguments):
+def distiller_of(objective, teacher=None, student=None, taps=TAPS, loss: Any = "mse", **arguments):
     model = LatentMixupDistiller(
         teacher=teacher or network(7),
         student=student or network(4),
@@ -78,8 +79,8 @@ class Batch:
         views, speech = pairs()
         order = list(order)
         self.model, self.student, self.teacher = model, model.student, model.teacher
-        self.x = np.float64([*views["first_view"], *views["second_view"][order]])  # (2B, ...)
-        self.speech = np.float64([*speech, *speech[order]])
+        self.x = np.array([*views["first_view"], *views["second_view"][order]], float)  # (2B, ...)
+        self.speech = np.array([*speech, *speech[order]], float)
         self.blend = mix(self.x[FIRST], self.x[SECOND])
         self.latent, self.target = head(self.student, self.x), head(self.teacher, self.x)
         self.output, self.taught = tail(self.student, self.latent), tail(self.teacher, self.target)
@@ -386,8 +387,8 @@ def test_the_mixture_of_an_early_tap_is_decoded_and_later_taps_are_matched_behin
         for m, z in zip((b.student, b.teacher), mixed, strict=True)
     ]
     distances = [
-        b.matched(*mixed, early(b.teacher, b.x), 0),
-        b.matched(*later, b.target, 1),
+        b.matched(mixed[0], mixed[1], early(b.teacher, b.x), 0),
+        b.matched(later[0], later[1], b.target, 1),
     ]
     terms, _ = model.terms(*pairs(), training=True)
     assert float(terms[2]) == pytest.approx(np.mean(distances), rel=1e-5)
@@ -447,7 +448,7 @@ def test_a_permuted_residual_reaches_student_and_teacher():
     model = distiller_of(objective_of("fitnets", pairing="residual_permutation"))
     views, speech = pairs()
     noise = views["first_view"] - speech
-    x = np.float64([*views["first_view"], *(speech + noise[[1, 2, 3, 0]])])
+    x = np.array([*views["first_view"], *(speech + noise[[1, 2, 3, 0]])], float)
     b = Batch(model)
     latent, target = head(b.student, x), head(b.teacher, x)
     expected = b.matched(latent, target, target)

@@ -30,7 +30,7 @@ def test_defaults_are_the_reconstruction():
 def test_an_unknown_name_is_refused_with_those_that_exist(setting):
     message = rf"`{setting}` must be a name that exists\. Received 'nonsense'\. Use one of: \w+"
     with pytest.raises(ValueError, match=message):
-        Objective(**{setting: "nonsense"})
+        objective_of("latent_mixup", **{setting: "nonsense"})
 
 
 def test_a_misspelt_name_is_answered_with_the_near_one_alone():
@@ -147,7 +147,7 @@ def test_settings_at_the_edge_of_what_goes_together_are_accepted(changes):
 
 
 def test_lists_of_a_file_become_tuples_of_floats():
-    settings = Objective(lambda_range=[0, 1], tap_weights=[1, 2])
+    settings = objective_of("latent_mixup", lambda_range=[0, 1], tap_weights=[1, 2])
     assert (settings.lambda_range, settings.tap_weights) == ((0.0, 1.0), (1.0, 2.0))
     assert Objective(**dataclasses.asdict(settings)) == settings
     hash(settings)

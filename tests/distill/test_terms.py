@@ -100,9 +100,10 @@ def test_lambda_free_term_is_the_expectation_of_the_latent_term_over_the_law(alp
     draws = 6000
     projected, teacher = (np.repeat(z, draws, axis=0) for z in latents(2, 5))
     drawn = sample_mixup_lambda(draws, alpha, keras.random.SeedGenerator(0))
-    mixed = [mix_latents(z[:draws], z[draws:], drawn) for z in (projected, teacher)]
-    monte_carlo = np.mean(latent_term("mse", *mixed, 1.0))
-    expected = lambda_free_term(*latents(2, 5), 1.0, 1 / (2 * alpha + 1))
+    student, target = (mix_latents(z[:draws], z[draws:], drawn) for z in (projected, teacher))
+    monte_carlo = np.mean(latent_term("mse", student, target, 1.0))
+    projected, teacher = latents(2, 5)
+    expected = lambda_free_term(projected, teacher, 1.0, 1 / (2 * alpha + 1))
     assert monte_carlo == pytest.approx(float(expected[0]), rel=0.03)
 
 
@@ -140,7 +141,9 @@ def test_a_teacher_that_is_nowhere_ahead_has_no_weight():
 
 
 def test_teacher_advantage_has_no_gradient(gradients_of):
-    found = gradients_of(lambda *x: teacher_advantage(*x, FRAME), *latents(2, 80, count=3))
+    found = gradients_of(
+        lambda s, t, x: teacher_advantage(s, t, x, FRAME), *latents(2, 80, count=3)
+    )
     assert all(np.all(gradient == 0.0) for gradient in found)
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deliberate errors in the losses of the rival methods: name, file, original, mutated, test."""
+"""Deliberate errors in the losses of the rival methods."""
+
+from tests.mutation.mutant import Mutant
 
 FEATURES = "tests/distill/test_feature_losses.py"
 OUTPUTS = "tests/distill/test_output_losses.py"
@@ -9,21 +11,21 @@ PERCEPTUAL = "tests/distill/test_perceptual_loss.py"
 
 RIVAL_MUTANTS = [
     # ---- what all losses between latents share
-    (
+    Mutant(
         "teacher_of_a_rival_gets_a_gradient",
         "distill/latent_pairs.py",
         'ops.stop_gradient(ops.cast(teacher_latent, "float32"))',
         'ops.cast(teacher_latent, "float32")',
         f"{FEATURES}::test_the_teacher_gets_no_gradient_and_the_student_does",
     ),
-    (
+    Mutant(
         "latents_stay_in_half_precision",
         "distill/latent_pairs.py",
         'return ops.cast(student_latent, "float32"), teacher',
         "return ops.convert_to_tensor(student_latent), ops.cast(teacher, student_latent.dtype)",
         f"{FEATURES}::test_half_precision_latents_give_the_value_of_float32",
     ),
-    (
+    Mutant(
         "unequal_frames_are_accepted",
         "distill/latent_pairs.py",
         "shapes_differ(shapes[0][:-1], shapes[1][:-1])",
@@ -31,77 +33,77 @@ RIVAL_MUTANTS = [
         f"{FEATURES}::test_relational_losses_of_latents_on_different_grids_are_refused",
     ),
     # ---- feature losses
-    (
+    Mutant(
         "error_is_in_variances",
         "distill/feature_losses.py",
         'ops.sqrt(ops.cast(teacher_variance, "float32"))',
         'ops.cast(teacher_variance, "float32")',
         f"{FEATURES}::test_l1_is_the_mean_absolute_error_in_standard_deviations",
     ),
-    (
+    Mutant(
         "huber_square_is_not_halved",
         "distill/feature_losses.py",
         "0.5 * ops.square(error), error - 0.5",
         "ops.square(error), error - 0.5",
         f"{FEATURES}::test_smooth_l1_is_half_a_square_below_one_deviation_and_a_line_above",
     ),
-    (
+    Mutant(
         "cosine_is_not_normalized",
         "distill/feature_losses.py",
         "student, teacher = (_unit(latent, _COSINE_FLOOR) for latent in (student, teacher))",
         "teacher = _unit(teacher, _COSINE_FLOOR)",
         f"{FEATURES}::test_cosine_distance_of_known_angles",
     ),
-    (
+    Mutant(
         "attention_sums_the_signed_channels",
         "distill/feature_losses.py",
         "energy = ops.mean(ops.square(latent), axis=axes)",
         "energy = ops.square(ops.mean(latent, axis=axes))",
-        f"{FEATURES}::test_attention_transfer_compares_unit_maps",
+        f"{FEATURES}::test_attention_transfer_compares_unit_maps_of_the_mean_square_over_channels",
     ),
-    (
+    Mutant(
         "attention_map_is_not_normalized",
         "distill/feature_losses.py",
         "return _unit(_energy(latent, axes), _MAP_FLOOR)",
         "return _energy(latent, axes)",
         f"{FEATURES}::test_relational_losses_ignore_the_scale_of_both_latents",
     ),
-    (
+    Mutant(
         "similarities_are_not_normalized",
         "distill/feature_losses.py",
         "_unit(ops.matmul(rows, swapped), _MAP_FLOOR)",
         "ops.matmul(rows, swapped)",
         f"{FEATURES}::test_similarity_preserving_averages_to_the_published_value",
     ),
-    (
+    Mutant(
         "frames_are_compared_across_the_batch_by_default",
         "distill/feature_losses.py",
         "across_batch: bool = False",
         "across_batch: bool = True",
         f"{FEATURES}::test_frame_similarity_compares_the_frames_of_each_example",
     ),
-    (
+    Mutant(
         "fine_grained_similarity_forgets_time",
         "distill/feature_losses.py",
         "pairs = (over_time, over_frequency)",
         "pairs = (over_frequency, over_frequency)",
-        f"{FEATURES}::test_fine_grained_similarity_compares_inside_each_frame",
+        f"{FEATURES}::test_fine_grained_similarity_compares_inside_each_frame_and_each_frequency",
     ),
-    (
+    Mutant(
         "multi_view_looks_at_time_only",
         "distill/feature_losses.py",
         "return [(2, 3), (1, 3), *over_channels]",
         "return [(2, 3), (2, 3), *over_channels]",
         f"{FEATURES}::test_multi_view_attention_averages_the_comparable_views",
     ),
-    (
+    Mutant(
         "divergence_is_from_student_to_teacher",
         "distill/feature_losses.py",
         "ops.exp(log_teacher) * (log_teacher - log_student)",
         "ops.exp(log_student) * (log_student - log_teacher)",
         f"{FEATURES}::test_attention_kl_is_the_divergence_from_teacher_to_student",
     ),
-    (
+    Mutant(
         "temperature_multiplies",
         "distill/feature_losses.py",
         "_energy(latent, axes) / temperature",
@@ -109,84 +111,84 @@ RIVAL_MUTANTS = [
         f"{FEATURES}::test_attention_kl_is_the_divergence_from_teacher_to_student",
     ),
     # ---- output losses
-    (
+    Mutant(
         "teacher_output_gets_a_gradient",
         "distill/output_losses.py",
         'return ops.stop_gradient(ops.cast(values, "float32"))',
         'return ops.cast(values, "float32")',
         f"{OUTPUTS}::test_only_the_student_gets_a_gradient",
     ),
-    (
+    Mutant(
         "spectrum_loss_ignores_the_exponent",
         "distill/output_losses.py",
         "compress(transform(samples, stft), exponent)[1]",
         "compress(transform(samples, stft), 0.3)[1]",
         f"{OUTPUTS}::test_spectrum_loss_compares_compressed_magnitudes_with_their_phases",
     ),
-    (
+    Mutant(
         "mask_is_not_cut",
         "distill/output_losses.py",
         "ops.minimum(_magnitude(transform(samples, stft)) / floor, 1.0)",
         "_magnitude(transform(samples, stft)) / floor",
         f"{OUTPUTS}::test_mask_loss_does_not_count_amplification",
     ),
-    (
+    Mutant(
         "mask_is_of_the_speech",
         "distill/output_losses.py",
         "del speech\n    floor = _magnitude(transform(_stopped(noisy), stft))",
         "floor = _magnitude(transform(_stopped(speech), stft))",
         f"{OUTPUTS}::test_mask_loss_compares_the_masks_that_the_outputs_imply",
     ),
-    (
+    Mutant(
         "dispatch_selects_where_the_student_is_ahead",
         "distill/output_losses.py",
         "gap = _patch_error(student, clean) - _patch_error(teacher, clean)",
         "gap = _patch_error(teacher, clean) - _patch_error(student, clean)",
         f"{OUTPUTS}::test_dispatch_keeps_the_patches_where_the_teacher_is_ahead_most",
     ),
-    (
+    Mutant(
         "dispatch_learns_from_the_speech",
         "distill/output_losses.py",
         "_mean(_patch_error(student, teacher) * kept) / kept_fraction",
         "_mean(_patch_error(student, clean) * kept) / kept_fraction",
         f"{OUTPUTS}::test_dispatch_keeps_the_patches_where_the_teacher_is_ahead_most",
     ),
-    (
+    Mutant(
         "dispatch_is_not_divided_by_its_share",
         "distill/output_losses.py",
         "_mean(_patch_error(student, teacher) * kept) / kept_fraction",
         "_mean(_patch_error(student, teacher) * kept)",
         f"{OUTPUTS}::test_dispatch_keeps_the_patches_where_the_teacher_is_ahead_most",
     ),
-    (
+    Mutant(
         "threshold_is_off_by_one",
         "distill/output_losses.py",
         'index = ops.shape(flat)[1] - ops.cast(num_chosen, "int32")',
         'index = ops.shape(flat)[1] - 1 - ops.cast(num_chosen, "int32")',
         f"{OUTPUTS}::test_dispatch_keeps_the_patches_where_the_teacher_is_ahead_most",
     ),
-    (
+    Mutant(
         "patches_are_chosen_outside_the_band",
         "distill/output_losses.py",
         "kept = _largest(ops.stop_gradient(gap), in_band, kept_fraction)",
         "kept = _largest(ops.stop_gradient(gap), ops.ones_like(in_band), kept_fraction)",
         f"{OUTPUTS}::test_multi_scale_dispatch_selects_in_each_band_with_its_patches",
     ),
-    (
+    Mutant(
         "bands_are_split_by_the_students_steps",
         "distill/output_losses.py",
         "low, high = _bands(_magnitude(spectra[1]))",
         "low, high = _bands(_magnitude(ops.stop_gradient(spectra[0])))",
         f"{OUTPUTS}::test_frequency_adaptive_loss_takes_both_bands_whole",
     ),
-    (
+    Mutant(
         "step_is_absolute",
         "distill/output_losses.py",
         "(running[:, :, 1:] - running[:, :, :-1]) / running[:, :, :-1]",
         "running[:, :, 1:] - running[:, :, :-1]",
         f"{OUTPUTS}::test_frequency_adaptive_loss_takes_both_bands_whole",
     ),
-    (
+    Mutant(
         "running_maximum_stops_early",
         "distill/output_losses.py",
         "while shift < values.shape[2]:",
@@ -194,35 +196,35 @@ RIVAL_MUTANTS = [
         f"{OUTPUTS}::test_frequency_adaptive_loss_takes_both_bands_whole",
     ),
     # ---- ReviewKD
-    (
+    Mutant(
         "fusion_runs_from_shallow_to_deep",
         "distill/review.py",
         "return fused[::-1]",
         "return fused",
-        f"{REVIEW}::test_fused_latents_have_the_grids_of_the_student",
+        f"{REVIEW}::test_fused_latents_have_the_grids_of_the_student_and_the_widths_of_the_teacher",
     ),
-    (
+    Mutant(
         "fusion_shares_are_swapped",
         "distill/review.py",
         "x = share[..., :1] * x + share[..., 1:] * residual",
         "x = share[..., 1:] * x + share[..., :1] * residual",
         f"{REVIEW}::test_fusion_equals_the_formula_from_deep_to_shallow",
     ),
-    (
+    Mutant(
         "fusion_ignores_training",
         "distill/review.py",
         "self.norm(self.conv(inputs), training=training)",
         "self.norm(self.conv(inputs), training=False)",
         f"{REVIEW}::test_training_normalizes_by_the_batch_and_moves_the_statistics",
     ),
-    (
+    Mutant(
         "pooled_grids_weigh_as_much_as_the_full_one",
         "distill/review.py",
         "weight = 0.5 * weight",
         "weight = 1.0 * weight",
         f"{REVIEW}::test_hierarchical_context_equals_the_formula_of_the_source",
     ),
-    (
+    Mutant(
         "pooling_intervals_do_not_overlap",
         "distill/review.py",
         "((cell + 1) * size + cells - 1) // cells",
@@ -230,56 +232,56 @@ RIVAL_MUTANTS = [
         f"{REVIEW}::test_hierarchical_context_equals_the_formula_of_the_source",
     ),
     # ---- supervised losses
-    (
+    Mutant(
         "resolutions_are_summed",
         "distill/losses.py",
         "10.0 * spectral / len(frames)",
         "10.0 * spectral",
         f"{SPEECH}::test_resolutions_average_the_spectral_terms_and_leave_the_others_alone",
     ),
-    (
+    Mutant(
         "waveform_term_is_a_square",
         "distill/losses.py",
         "ops.mean(ops.abs(y_true - y_pred), axis=-1)",
         "ops.mean(ops.square(y_true - y_pred), axis=-1)",
         f"{SPEECH}::test_waveform_term_is_the_mean_absolute_error",
     ),
-    (
+    Mutant(
         "levels_are_not_aligned",
         "distill/perceptual_loss.py",
         "ops.maximum(level, _SILENCE_POWER)",
         "ops.ones_like(level)",
         f"{PERCEPTUAL}::test_the_level_of_the_enhanced_speech_does_not_matter",
     ),
-    (
+    Mutant(
         "frames_keep_their_gain",
         "distill/perceptual_loss.py",
         "found = found * _frame_gain(clean, found, bands)",
         "found = found * 1.0",
         f"{PERCEPTUAL}::test_disturbance_equals_the_formula_frame_by_frame",
     ),
-    (
+    Mutant(
         "removed_sound_counts_as_added",
         "distill/perceptual_loss.py",
         "ops.power((found + 50.0) / (clean + 50.0), 1.2)",
         "ops.power((clean + 50.0) / (found + 50.0), 1.2)",
         f"{PERCEPTUAL}::test_added_noise_disturbs_more_than_the_same_noise_removed",
     ),
-    (
+    Mutant(
         "nothing_is_masked",
         "distill/perceptual_loss.py",
         "masked = 0.25 * ops.minimum(clean, found)",
         "masked = 0.0 * ops.minimum(clean, found)",
         f"{PERCEPTUAL}::test_disturbance_equals_the_formula_frame_by_frame",
     ),
-    (
+    Mutant(
         "root_has_no_gradient_at_zero",
         "distill/perceptual_loss.py",
         "ops.power(mean + _EPSILON, 1.0 / 6.0) - _EPSILON ** (1.0 / 6.0)",
         "ops.power(mean, 1.0 / 6.0)",
         f"{PERCEPTUAL}::test_gradients_of_equal_and_silent_signals_are_finite",
     ),
-    (
+    Mutant(
         "weight_of_the_disturbance_is_ignored",
         "distill/perceptual_loss.py",
         "self.weight * pesq_shaped_disturbance(y_true, y_pred, self.stft)",
