@@ -15,6 +15,7 @@ from keras import ops
 
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.distill.latent_mixup import mix_latents
+from lmkd_tf.distill.training import num_replicas, replica_slice
 from lmkd_tf.dsp.erb import erb_matrix
 from lmkd_tf.dsp.stft import inverse_stft, stft
 
@@ -61,9 +62,10 @@ def same_clean(first, second, speech, seed) -> Pair:
 def other_snr(first, second, speech, seed) -> Pair:
     """x_b = s + g (x_a - s): same speech and noise, the SNR changed by up to 10 dB."""
     del second
-    count = ops.shape(first)[:1]
-    low, high = OTHER_SNR_DB
-    change_db = low + (high - low) * keras.random.uniform(count, seed=seed)
+    size, (low, high) = ops.shape(first)[0], OTHER_SNR_DB
+    # Drawn for all replicas, so that they train as one machine would.
+    drawn = keras.random.uniform((size * num_replicas(),), seed=seed)
+    change_db = low + (high - low) * replica_slice(drawn, size)
     gain = ops.power(10.0, -change_db / 20.0)
     gain = ops.reshape(gain, (-1, *(1,) * (len(first.shape) - 1)))
     return Pair(first, speech + ops.cast(gain, first.dtype) * (first - speech), speech, speech)

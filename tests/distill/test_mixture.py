@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from lmkd_tf.distill import training
 from lmkd_tf.distill.lambda_laws import LAMBDA_LAWS
 from lmkd_tf.distill.mixture import Mixer, MixtureSource
 from lmkd_tf.distill.objective import Objective
@@ -136,6 +137,18 @@ def test_the_snr_aware_law_prefers_the_cleaner_view():
         means.append(np.mean(drawing.draw(signals(gains), training=True)[1]))
     assert means[0] > 0.9  # 40 dB cleaner
     assert means[1] < 0.1
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_replicas_use_what_one_machine_would_draw(monkeypatch, granularity):
+    both = [np.concatenate([x, x]) for x in signals()]
+    settings = objective(granularity, mix_prob=0.7)
+    _, whole = source(settings).draw(Pair(*both), training=True)
+    parts = []
+    for index in (0, 1):
+        monkeypatch.setattr(training, "_replica_context", lambda index=index: (2, index))
+        parts.append(source(settings).draw(signals(), training=True)[1])
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
 def test_the_tap_is_drawn_in_each_step_and_the_input_takes_its_coefficient():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.distill import training
 from lmkd_tf.distill.views import NUM_LAMBDA_BANDS, PAIRINGS, blend_per_band, snr_difference_db
 from lmkd_tf.dsp.erb import band_centers
 from tests.distill.by_hand import mix, signal, spectrum
@@ -17,9 +18,12 @@ def signals(count=4, length=100, seed=0):
 
 def paired(name, count=4, seed=0):
     """First view, second view and speech, and the pair made of them."""
-    arrays = [keras.ops.convert_to_tensor(array) for array in signals(count)]
-    pair = PAIRINGS[name](*arrays, keras.random.SeedGenerator(seed))
-    return (*signals(count), pair)
+    return (*signals(count), pair_of(name, *signals(count), seed=seed))
+
+
+def pair_of(name, *arrays, seed=0):
+    tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+    return PAIRINGS[name](*tensors, keras.random.SeedGenerator(seed))
 
 
 def snr_db(noisy, speech):
@@ -57,6 +61,15 @@ def test_other_snr_repeats_with_the_seed():
     repeated = [np.asarray(paired("other_snr", seed=seed)[-1].second) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(repeated[0], repeated[1])
     assert np.any(repeated[0] != repeated[2])
+
+
+def test_replicas_change_the_snr_by_what_one_machine_would_draw(monkeypatch):
+    first, second, speech = signals(8)
+    whole = np.asarray(pair_of("other_snr", first, second, speech).second)
+    for index, part in enumerate((slice(0, 4), slice(4, 8))):
+        monkeypatch.setattr(training, "_replica_context", lambda index=index: (2, index))
+        found = pair_of("other_snr", first[part], second[part], speech[part]).second
+        np.testing.assert_allclose(found, whole[part], atol=1e-6)
 
 
 def test_residual_permutation_gives_each_utterance_the_noise_of_the_next():

@@ -140,6 +140,13 @@ METHOD_MUTANTS = [
         f"{MIXTURE}::test_the_law_gets_alpha_the_seed_and_the_range",
     ),
     Mutant(
+        "replicas_draw_alike",
+        "distill/mixture.py",
+        "replica_slice(keep_some_unmixed(drawn, objective.mix_prob, self._seed), size)",
+        "keep_some_unmixed(drawn, objective.mix_prob, self._seed)[..., :size]",
+        f"{MIXTURE}::test_replicas_use_what_one_machine_would_draw",
+    ),
+    Mutant(
         "input_of_the_second_view_is_dropped",
         "distill/mixture.py",
         "return mix_latents(first, second, self.mixup_lambda)",
@@ -164,9 +171,16 @@ METHOD_MUTANTS = [
     Mutant(
         "snr_is_the_same_for_all_examples",
         "distill/views.py",
-        "    count = ops.shape(first)[:1]\n",
-        "    count = (1,)\n",
+        "keras.random.uniform((size * num_replicas(),), seed=seed)",
+        "keras.random.uniform((1,), seed=seed)",
         f"{VIEWS}::test_other_snr_keeps_speech_and_noise_and_changes_their_ratio_by_at_most_ten_decibels",
+    ),
+    Mutant(
+        "replicas_change_the_snr_alike",
+        "distill/views.py",
+        "replica_slice(drawn, size)",
+        "drawn[:size]",
+        f"{VIEWS}::test_replicas_change_the_snr_by_what_one_machine_would_draw",
     ),
     Mutant(
         "residuals_are_not_permuted",
