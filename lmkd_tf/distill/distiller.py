@@ -144,6 +144,11 @@ class LatentMixupDistiller(PairTrainer):
         """The frozen teacher."""
         return self._frozen.model
 
+    @property
+    def tapped_teacher(self) -> Any:
+        """The frozen teacher as a `TappedModel`."""
+        return self._frozen.tapped
+
     def call(self, inputs, training: bool = False):
         """Runs the student; of a pair of views it takes the first."""
         noisy = inputs[VIEWS[0]] if isinstance(inputs, dict) else inputs
@@ -186,9 +191,9 @@ class LatentMixupDistiller(PairTrainer):
             ValueError: If `views` is anything else, or the views differ in shape.
         """
         check_views(views)
-        pair = PAIRINGS[self.objective.pairing](
-            *(views[name] for name in VIEWS), speech, self._lambda_seed
-        )
+        # Evaluation takes the views as they come, so that it repeats.
+        make_pair = PAIRINGS[self.objective.pairing if training else "same_clean"]
+        pair = make_pair(*(views[name] for name in VIEWS), speech, self._lambda_seed)
         both = ops.concatenate([pair.first, pair.second])  # (2B, ...)
         if not self._distills():
             _, output = run_plain(self._tapped_student, both, training=training)
@@ -257,14 +262,15 @@ class LatentMixupDistiller(PairTrainer):
         position_weight = self._position_weight(student, teacher, pair, mixer)
         distances = []
         for tap, target in enumerate(teacher.mixed_latents):
-            target = ops.stop_gradient(target)
+            target = ops.cast(ops.stop_gradient(target), "float32")
+            latent = ops.cast(projected[tap], "float32")
             if objective.mixing == "split":
                 distance = lambda_free_term(
-                    projected[tap], target, variances[tap], objective.noise_specific_weight
+                    latent, target, variances[tap], objective.noise_specific_weight
                 )
             else:
                 distance = latent_term(
-                    objective.distance, projected[tap], target, variances[tap], position_weight
+                    objective.distance, latent, target, variances[tap], position_weight
                 )
             distances.append(weighted_mean(distance, sample_weight))
         weights = objective.tap_weights or (1.0,) * len(distances)
