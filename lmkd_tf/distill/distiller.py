@@ -63,6 +63,7 @@ class LatentMixupDistiller(PairTrainer):
     (2 λ - 1)^2, the weight of the noise-specific error: 1 / (2 α + 1) for Beta(α, α)).
 
     Args:
+        *positional: Refused, since teacher and student are easily swapped.
         teacher: Trained model, same input and output as the student.
         student: Model to train: functional, or one with `tapped(layer_names, cut_names)`.
         taps: `FeatureTap`s or triples `(name, teacher_layer, student_layer)`, input

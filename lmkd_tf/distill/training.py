@@ -170,6 +170,12 @@ class PairTrainer(keras.Model):
     def _distributed(self, step: Any) -> Any:
         import tensorflow as tf
 
+        if self.steps_per_execution != 1:
+            raise ValueError(
+                "Several workers take one step per execution. "
+                f"Received steps_per_execution={self.steps_per_execution}. "
+                "Leave it out of `compile`."
+            )
         strategy = self.distribute_strategy
 
         @tf.function

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -34,7 +36,8 @@ def pairs():
 def dataset():
     import tensorflow as tf
 
-    return tf.data.Dataset.from_tensor_slices(pairs()).batch(4)
+    examples: Any = pairs()
+    return tf.data.Dataset.from_tensor_slices(examples).batch(4)
 
 
 def distiller_of(objective="latent_mixup", calls=None, taps=("early", "latent")):

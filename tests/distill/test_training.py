@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import types
+from typing import Any
 
 import keras
 import numpy as np
@@ -97,7 +98,8 @@ def test_tensorboard_writes_the_terms(tmp_path):
 def test_a_data_set_without_a_batch_is_refused(method, verb):
     import tensorflow as tf
 
-    empty = tf.data.Dataset.from_tensor_slices(pairs()).batch(4).take(0)
+    examples: Any = pairs()
+    empty = tf.data.Dataset.from_tensor_slices(examples).batch(4).take(0)
     arguments = {"shuffle": False} if method == "fit" else {}
     with pytest.raises(ValueError, match=f"{verb} needs at least one batch. Received a data set"):
         getattr(distiller_of(), method)(empty, verbose=0, **arguments)

@@ -7,6 +7,7 @@ Usage: python worker.py RESULT [NUM_REPLICAS], with TF_CONFIG set for several wo
 import json
 import os
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,7 +33,8 @@ def pairs() -> tf.data.Dataset:
     first, second, speech = rng.normal(size=(3, GLOBAL_BATCH * NUM_BATCHES, WIDTH))
     signals = [signal.astype(np.float32) for signal in (first, second, speech)]
     views = {"first_view": signals[0], "second_view": signals[1]}
-    dataset = tf.data.Dataset.from_tensor_slices((views, signals[2])).batch(GLOBAL_BATCH)
+    examples: Any = (views, signals[2])
+    dataset = tf.data.Dataset.from_tensor_slices(examples).batch(GLOBAL_BATCH)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
