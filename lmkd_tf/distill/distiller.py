@@ -192,9 +192,8 @@ class LatentMixupDistiller(PairTrainer):
             ValueError: If `views` is anything else, or the views differ in shape.
         """
         check_views(views)
-        # Evaluation takes the views as they come, so that it repeats.
-        make_pair = PAIRINGS[self.objective.pairing if training else "same_clean"]
-        pair = make_pair(*(views[name] for name in VIEWS), speech, self._lambda_seed)
+        seed = self._lambda_seed if training else self.seed  # evaluation draws the same each time
+        pair = PAIRINGS[self.objective.pairing](*(views[name] for name in VIEWS), speech, seed)
         both = ops.concatenate([pair.first, pair.second])  # (2B, ...)
         if not self._distills():
             _, output = run_plain(self._tapped_student, both, training=training)
@@ -289,15 +288,8 @@ class LatentMixupDistiller(PairTrainer):
     def _position_weight(self, student, teacher, pair: Pair, mixer: Mixer):
         if self.objective.position_weight == "equal":
             return None
-        output = teacher.output
-        if output is None:
-            raise ValueError(
-                "The advantage of the teacher is known only where it enhances both views. "
-                f"Received mixing={self.objective.mixing!r} or cached latents. "
-                'Use mixing="both" and no cache.'
-            )
         speech = ops.concatenate([pair.first_speech, pair.second_speech])
-        weight = teacher_advantage(student.output, output, speech, self._frame)
+        weight = teacher_advantage(student.output, teacher.output, speech, self._frame)
         is_mixed = self.objective.mixing in ("both", "teacher")
         return mixer.of_input(weight) if is_mixed else weight
 
@@ -325,11 +317,6 @@ class LatentMixupDistiller(PairTrainer):
             noisy = ops.concatenate([pair.first, pair.second])
             target = ops.concatenate([pair.first_speech, pair.second_speech])
             outputs = student.output, teacher.output
-        if outputs[1] is None:
-            raise ValueError(
-                "The output term needs the teacher's output. "
-                "Received a batch with cached latents only. Train without the cache."
-            )
         return weighted_mean(distance(*outputs, noisy, target, self._frame), sample_weight)
 
     def _variances(self, teacher_latents, training: bool):
@@ -349,7 +336,7 @@ class LatentMixupDistiller(PairTrainer):
 
     def _weighted_sum(self, terms, training: bool):
         supervised_factor, factor = 1.0, self.distillation_weight
-        if training:
+        if training and self._distills():
             schedule = SCHEDULES[self.objective.schedule]
             supervised_factor, share = schedule(self._num_updates, self.objective.schedule_steps)
             factor = factor * share
