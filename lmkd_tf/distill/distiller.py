@@ -63,6 +63,7 @@ class LatentMixupDistiller(PairTrainer):
     (2 λ - 1)^2, the weight of the noise-specific error: 1 / (2 α + 1) for Beta(α, α)).
 
     Args:
+        *positional: Refused, since teacher and student are easily swapped.
         teacher: Trained model, same input and output as the student.
         student: Model to train: functional, or one with `tapped(layer_names, cut_names)`.
         taps: `FeatureTap`s or triples `(name, teacher_layer, student_layer)`, input
@@ -143,6 +144,11 @@ class LatentMixupDistiller(PairTrainer):
     def teacher(self) -> Any:
         """The frozen teacher."""
         return self._frozen.model
+
+    @property
+    def tapped_teacher(self) -> Any:
+        """The frozen teacher as a `TappedModel`."""
+        return self._frozen.tapped
 
     def call(self, inputs, training: bool = False):
         """Runs the student; of a pair of views it takes the first."""
@@ -256,14 +262,15 @@ class LatentMixupDistiller(PairTrainer):
         position_weight = self._position_weight(student, teacher, pair, mixer)
         distances = []
         for tap, target in enumerate(teacher.mixed_latents):
-            target = ops.stop_gradient(target)
+            target = ops.cast(ops.stop_gradient(target), "float32")
+            latent = ops.cast(projected[tap], "float32")
             if objective.mixing == "split":
                 distance = lambda_free_term(
-                    projected[tap], target, variances[tap], objective.noise_specific_weight
+                    latent, target, variances[tap], objective.noise_specific_weight
                 )
             else:
                 distance = latent_term(
-                    objective.distance, projected[tap], target, variances[tap], position_weight
+                    objective.distance, latent, target, variances[tap], position_weight
                 )
             distances.append(weighted_mean(distance, sample_weight))
         weights = objective.tap_weights or (1.0,) * len(distances)
