@@ -24,6 +24,11 @@ def test_a_loss_that_is_not_finite_stops_with_its_step():
         fit([RaiseOnNan()])
 
 
+def test_an_infinite_loss_stops_too():
+    with pytest.raises(FloatingPointError, match=r"Received inf in step 0\. Look"):
+        RaiseOnNan().on_train_batch_end(0, {"loss": float("inf")})
+
+
 def test_the_files_of_the_step_are_named():
     def describe(step):
         return [f"clean_{step}.flac", "noise.wav"]

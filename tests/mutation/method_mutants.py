@@ -14,6 +14,9 @@ TERMS_OF = "tests/distill/test_terms.py"
 SCHEDULES = "tests/distill/test_schedules.py"
 TAPS = "tests/models/test_taps.py"
 PROJECTORS = "tests/distill/test_projectors.py"
+CACHE = "tests/distill/test_cache.py"
+CALLBACKS = "tests/distill/test_callbacks.py"
+TRAINING = "tests/distill/test_training.py"
 CHECKS = "tests/distill/test_checks.py"
 OBJECTIVE = "tests/distill/test_objective.py"
 
@@ -585,6 +588,48 @@ METHOD_MUTANTS = [
         '            weight.assign(store[f"teacher_{index}"])',
         "            del weight",
         f"{DISTILLER}::test_a_saved_distiller_continues_as_if_it_had_not_been_saved",
+    ),
+    Mutant(
+        "cache_exchanges_the_views",
+        "distill/cache.py",
+        "ops.stack(pair, axis=1)",
+        "ops.stack(pair[::-1], axis=1)",
+        f"{CACHE}::test_latents_of_the_views_are_those_of_the_teacher_in_half_precision",
+    ),
+    Mutant(
+        "cache_serves_every_objective",
+        "distill/cache.py",
+        "if not distiller.objective.takes_cached_latents:",
+        "if distiller is None:",
+        f"{CACHE}::test_an_objective_that_needs_more_of_the_teacher_is_refused",
+    ),
+    Mutant(
+        "infinite_loss_does_not_stop",
+        "distill/callbacks.py",
+        "if np.isfinite(loss):",
+        "if not np.isnan(loss):",
+        f"{CALLBACKS}::test_an_infinite_loss_stops_too",
+    ),
+    Mutant(
+        "steps_are_counted_from_zero",
+        "distill/callbacks.py",
+        "self._step = first_step",
+        "self._step = 0",
+        f"{CALLBACKS}::test_steps_are_counted_from_where_training_was_resumed",
+    ),
+    Mutant(
+        "training_on_nothing_succeeds",
+        "distill/training.py",
+        "if history.epoch and not history.history:",
+        "if history is None:",
+        f"{TRAINING}::test_a_data_set_without_a_batch_is_refused",
+    ),
+    Mutant(
+        "gradients_are_applied_unscaled",
+        "distill/training.py",
+        "scaled = self.optimizer.scale_loss(loss / num_replicas())",
+        "scaled = loss / num_replicas()",
+        f"{TRAINING}::test_mixed_precision_trains_close_to_full_precision_with_a_scaled_loss",
     ),
     # ---- what is refused
     Mutant(
