@@ -32,9 +32,9 @@ def signals(noise_gains=(1.0, 1.0)):
     return Pair(*map(ops.convert_to_tensor, (first, second, speech, speech)))
 
 
-def draw(granularity="sample", training=True, mix_index=1, seed=0, **changes):
+def draw(granularity="sample", mix_index=1, seed=0, **changes):
     settings = objective(granularity, **changes)
-    mixer, drawn = source(settings, mix_index, seed).draw(signals(), training)
+    mixer, drawn = source(settings, mix_index, seed).draw(signals(), training=True)
     return mixer, np.asarray(drawn)
 
 
@@ -165,8 +165,11 @@ def test_the_tap_is_drawn_in_each_step_and_the_input_takes_its_coefficient():
 
 
 def test_in_evaluation_the_last_tap_is_mixed_where_it_is_drawn_in_training():
-    mixer, _ = draw(mix_tap="random", training=False)
+    drawing = source(objective(mix_tap="random"))
+    before = np.array(drawing._seed.state)
+    mixer, _ = drawing.draw(signals(), training=False)
     np.testing.assert_array_equal(mixer.chosen, [0.0, 0.0, 1.0])
+    np.testing.assert_array_equal(drawing._seed.state, before)
 
 
 def test_a_mixer_mixes_the_two_halves_of_a_batch_by_its_coefficients():
