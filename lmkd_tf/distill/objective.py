@@ -162,6 +162,12 @@ class Objective:
                 'Use mixing="input".',
             ),
             (
+                self.granularity != "tap" or self.mixing == "both",
+                "λ can be drawn per tap only where both networks mix their latents.",
+                ["granularity", "mixing"],
+                'Use mixing="both".',
+            ),
+            (
                 self.mixing not in ("split", "cross") or self.distance == "mse",
                 "This mixing is defined for the squared error.",
                 ["mixing", "distance"],

@@ -97,6 +97,13 @@ def test_a_number_out_of_range_is_refused(changes, message):
             {"granularity": "band"},
             r"per band only for signals.* Received granularity='band', mixing='both'\. Use mixing=",
         ),
+        *(
+            (
+                {"granularity": "tap", "mixing": mixing},
+                rf"networks mix their.* Received granularity='tap', mixing='{mixing}'\. Use mix",
+            )
+            for mixing in ("teacher", "student", "input", "cross", "none", "split")
+        ),
         (
             {"mixing": "split", "distance": "l1"},
             r"defined for the squared error\. Received mixing='split', distance='l1'\. Use dist",
