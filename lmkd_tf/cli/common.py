@@ -14,7 +14,7 @@ from absl import app, flags, logging
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # Mistakes of the user and of the machine; --verbosity=1 shows the traceback.
-USER_ERRORS = (ValueError, TypeError, RuntimeError, ImportError, OSError)
+USER_ERRORS = (ValueError, TypeError, RuntimeError, ImportError, OSError, FloatingPointError)
 TRAINING_FLAGS = ("config", "workdir", "data", "override")
 
 

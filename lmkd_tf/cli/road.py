@@ -29,10 +29,13 @@ from lmkd_tf.models.taps import tap_model
 
 # stage -> (stages whose results it reads, parts of the configuration it depends on)
 _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "teacher": ((), ("data", "teacher", "teacher_preset", "teacher_training")),
-    "student": (("teacher",), ("data", "student", "distill", "distillation_training")),
-    "pruned": (("teacher", "student"), ("data", "student", "distill", "compress")),
-    "quantized": (("teacher", "student", "pruned"), ("data", "student", "distill", "compress")),
+    "teacher": ((), ("data", "loss", "teacher", "teacher_preset", "teacher_training")),
+    "student": (("teacher",), ("data", "loss", "student", "distill", "distillation_training")),
+    "pruned": (("teacher", "student"), ("data", "loss", "student", "distill", "compress")),
+    "quantized": (
+        ("teacher", "student", "pruned"),
+        ("data", "loss", "student", "distill", "compress"),
+    ),
     "export": (("pruned", "quantized"), ("data", "student", "compress")),
     "scores": (("teacher", "student", "pruned", "export"), ("data", "student")),
 }

@@ -5,7 +5,7 @@ import copy
 import functools
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from lmkd_tf.data.store import AudioStore, load_store
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.distill.objective import objective_of
+from lmkd_tf.distill.perceptual_loss import PesqShapedLoss
 from lmkd_tf.export.manifest import manifest_path
 from lmkd_tf.export.tflite import export_int8, export_int16
 from lmkd_tf.firmware.generate import generate
@@ -147,7 +148,7 @@ def train_teacher(
     train = config.teacher_training
     keras.utils.set_random_seed(config.seed)
     teacher = build_network(config.teacher, config)
-    teacher.compile(optimizer=make_optimizer(train), loss=SpeechLoss(stft=config.stft))
+    teacher.compile(optimizer=make_optimizer(train), loss=build_loss(config))
     pairs = audio.training(train, epochs_done(folder) * train.steps_per_epoch)
     validation = audio.validation(train).map(_both_views)
     fit_stage(teacher, pairs.map(_both_views), validation, train, folder, callbacks)
@@ -285,6 +286,16 @@ def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
     )
 
 
+def build_loss(config: ExperimentConfig) -> Any:
+    """Returns the supervised loss of the configuration."""
+    settings = asdict(config.loss)
+    pesq_shaped_weight = settings.pop("pesq_shaped_weight")
+    loss = SpeechLoss(stft=config.stft, **settings)
+    if not pesq_shaped_weight:
+        return loss
+    return PesqShapedLoss(loss, weight=pesq_shaped_weight, stft=config.stft)
+
+
 def build_distiller(config: ExperimentConfig, teacher: Any, student: Any) -> LatentMixupDistiller:
     """Builds the distiller of the configuration, not compiled.
 
@@ -307,7 +318,7 @@ def _distiller(
     config: ExperimentConfig, teacher: Any, student: Any, train: TrainConfig
 ) -> LatentMixupDistiller:
     distiller = build_distiller(config, teacher, student)
-    distiller.compile(optimizer=make_optimizer(train), loss=SpeechLoss(stft=config.stft))
+    distiller.compile(optimizer=make_optimizer(train), loss=build_loss(config))
     return distiller
 
 

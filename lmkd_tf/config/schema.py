@@ -172,6 +172,40 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """The supervised loss of teacher and student; see `lmkd_tf.SpeechLoss`.
+
+    Args:
+        exponent: Magnitude compression, in (0, 1].
+        magnitude_weight: Weight of the compressed magnitudes.
+        complex_weight: Weight of the compressed spectra.
+        si_sdr_weight: Weight of SI-SDR, per dB.
+        waveform_weight: Weight of the absolute error of the samples.
+        resolutions: Windows of further transforms, in samples.
+        pesq_shaped_weight: Weight of `PesqShapedLoss`. Scores of networks trained with
+            it never go into one column with those of others.
+    """
+
+    exponent: float = 0.3
+    magnitude_weight: float = 0.7
+    complex_weight: float = 0.3
+    si_sdr_weight: float = 0.01
+    waveform_weight: float = 0.0
+    resolutions: tuple[int, ...] = ()
+    pesq_shaped_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            _require(
+                min(value, default=0) >= 0 if isinstance(value, tuple) else value >= 0,
+                f"`loss.{name}` must not be negative.",
+                f"{value}",
+                "Use 0 to switch a term off.",
+            )
+
+
+@dataclass(frozen=True)
 class DistillConfig:
     """The distillation objective; symbols as in `docs/formula.md`.
 
@@ -282,6 +316,7 @@ class ExperimentConfig:
         student: Network of the student.
         teacher_training: Training of the teacher.
         distillation_training: Training of the student.
+        loss: Supervised loss.
         distill: Distillation objective.
         compress: Pruning and quantization-aware training.
     """
@@ -295,6 +330,7 @@ class ExperimentConfig:
     student: ModelConfig = field(default_factory=ModelConfig)
     teacher_training: TrainConfig = field(default_factory=TrainConfig)
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)
 

@@ -15,6 +15,12 @@ CACHED = "teacher_latents"
 def check_models(positional: tuple[Any, ...], teacher: Any, student: Any, taps: Any) -> None:
     """Refuses models given by position, missing, or sharing variables.
 
+    Args:
+        positional: What was given by position.
+        teacher: Teacher or None.
+        student: Student or None.
+        taps: Taps.
+
     Raises:
         TypeError: If a model is given by position or is missing.
         ValueError: If there are no taps or the student is part of the teacher.

@@ -63,6 +63,7 @@ class LatentMixupDistiller(PairTrainer):
     (2 λ - 1)^2, the weight of the noise-specific error: 1 / (2 α + 1) for Beta(α, α)).
 
     Args:
+        *positional: Refused, since teacher and student are easily swapped.
         teacher: Trained model, same input and output as the student.
         student: Model to train: functional, or one with `tapped(layer_names, cut_names)`.
         taps: `FeatureTap`s or triples `(name, teacher_layer, student_layer)`, input
@@ -144,6 +145,11 @@ class LatentMixupDistiller(PairTrainer):
         """The frozen teacher."""
         return self._frozen.model
 
+    @property
+    def tapped_teacher(self) -> Any:
+        """The frozen teacher as a `TappedModel`."""
+        return self._frozen.tapped
+
     def call(self, inputs, training: bool = False):
         """Runs the student; of a pair of views it takes the first."""
         noisy = inputs[VIEWS[0]] if isinstance(inputs, dict) else inputs
@@ -186,9 +192,8 @@ class LatentMixupDistiller(PairTrainer):
             ValueError: If `views` is anything else, or the views differ in shape.
         """
         check_views(views)
-        pair = PAIRINGS[self.objective.pairing](
-            *(views[name] for name in VIEWS), speech, self._lambda_seed
-        )
+        seed = self._lambda_seed if training else self.seed  # evaluation draws the same each time
+        pair = PAIRINGS[self.objective.pairing](*(views[name] for name in VIEWS), speech, seed)
         both = ops.concatenate([pair.first, pair.second])  # (2B, ...)
         if not self._distills():
             _, output = run_plain(self._tapped_student, both, training=training)
@@ -257,14 +262,15 @@ class LatentMixupDistiller(PairTrainer):
         position_weight = self._position_weight(student, teacher, pair, mixer)
         distances = []
         for tap, target in enumerate(teacher.mixed_latents):
-            target = ops.stop_gradient(target)
+            target = ops.cast(ops.stop_gradient(target), "float32")
+            latent = ops.cast(projected[tap], "float32")
             if objective.mixing == "split":
                 distance = lambda_free_term(
-                    projected[tap], target, variances[tap], objective.noise_specific_weight
+                    latent, target, variances[tap], objective.noise_specific_weight
                 )
             else:
                 distance = latent_term(
-                    objective.distance, projected[tap], target, variances[tap], position_weight
+                    objective.distance, latent, target, variances[tap], position_weight
                 )
             distances.append(weighted_mean(distance, sample_weight))
         weights = objective.tap_weights or (1.0,) * len(distances)
@@ -282,15 +288,8 @@ class LatentMixupDistiller(PairTrainer):
     def _position_weight(self, student, teacher, pair: Pair, mixer: Mixer):
         if self.objective.position_weight == "equal":
             return None
-        output = teacher.output
-        if output is None:
-            raise ValueError(
-                "The advantage of the teacher is known only where it enhances both views. "
-                f"Received mixing={self.objective.mixing!r} or cached latents. "
-                'Use mixing="both" and no cache.'
-            )
         speech = ops.concatenate([pair.first_speech, pair.second_speech])
-        weight = teacher_advantage(student.output, output, speech, self._frame)
+        weight = teacher_advantage(student.output, teacher.output, speech, self._frame)
         is_mixed = self.objective.mixing in ("both", "teacher")
         return mixer.of_input(weight) if is_mixed else weight
 
@@ -318,11 +317,6 @@ class LatentMixupDistiller(PairTrainer):
             noisy = ops.concatenate([pair.first, pair.second])
             target = ops.concatenate([pair.first_speech, pair.second_speech])
             outputs = student.output, teacher.output
-        if outputs[1] is None:
-            raise ValueError(
-                "The output term needs the teacher's output. "
-                "Received a batch with cached latents only. Train without the cache."
-            )
         return weighted_mean(distance(*outputs, noisy, target, self._frame), sample_weight)
 
     def _variances(self, teacher_latents, training: bool):
@@ -342,7 +336,7 @@ class LatentMixupDistiller(PairTrainer):
 
     def _weighted_sum(self, terms, training: bool):
         supervised_factor, factor = 1.0, self.distillation_weight
-        if training:
+        if training and self._distills():
             schedule = SCHEDULES[self.objective.schedule]
             supervised_factor, share = schedule(self._num_updates, self.objective.schedule_steps)
             factor = factor * share

@@ -13,18 +13,40 @@ _SNR_SCALE_DB = 10.0
 
 
 def beta(shape, mixup_alpha: float, seed, **_):
-    """λ ~ Beta(α, α), the law of the formula."""
+    """λ ~ Beta(α, α), the law of the formula.
+
+    Args:
+        shape: Shape of the result, the batch last.
+        mixup_alpha: α.
+        seed: `keras.random.SeedGenerator`.
+        **_: Options of other laws.
+    """
     return _reshaped(sample_mixup_lambda(_size(shape), mixup_alpha, seed), shape)
 
 
 def folded(shape, mixup_alpha: float, seed, **_):
-    """max(λ, 1 - λ) with λ ~ Beta(α, α): the first view always weighs more."""
+    """max(λ, 1 - λ) with λ ~ Beta(α, α): the first view always weighs more.
+
+    Args:
+        shape: Shape of the result, the batch last.
+        mixup_alpha: α.
+        seed: `keras.random.SeedGenerator`.
+        **_: Options of other laws.
+    """
     drawn = beta(shape, mixup_alpha, seed)
     return ops.maximum(drawn, 1.0 - drawn)
 
 
 def uniform(shape, mixup_alpha: float, seed, *, lambda_range=(0.0, 1.0), **_):
-    """λ ~ U(low, high); a range of no length makes it a constant."""
+    """λ ~ U(low, high); a range of no length makes it a constant.
+
+    Args:
+        shape: Shape of the result, the batch last.
+        mixup_alpha: α, not used.
+        seed: `keras.random.SeedGenerator`.
+        lambda_range: (low, high) in [0, 1].
+        **_: Options of other laws.
+    """
     del mixup_alpha
     low, high = lambda_range
     return low + (high - low) * keras.random.uniform(shape, seed=seed)
@@ -34,7 +56,13 @@ def snr_aware(shape, mixup_alpha: float, seed, *, snr_difference_db, **_):
     """λ ~ Beta(2 α p, 2 α (1 - p)), p = sigmoid(SNR difference / 10 dB); our own candidate.
 
     Two views of equal SNR give Beta(α, α); a cleaner first view gets more weight.
-    `snr_difference_db` is SNR of the first view minus that of the second, `(B,)`.
+
+    Args:
+        shape: Shape of the result, the batch last.
+        mixup_alpha: α.
+        seed: `keras.random.SeedGenerator`.
+        snr_difference_db: SNR of the first view minus that of the second, in dB, `(B,)`.
+        **_: Options of other laws.
     """
     share = ops.clip(ops.sigmoid(snr_difference_db / _SNR_SCALE_DB), 0.05, 0.95)
     share = ops.broadcast_to(share, shape)

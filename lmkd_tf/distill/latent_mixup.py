@@ -14,8 +14,9 @@ are the teacher's and the student's latents at one tap, P the projector:
 *reconstructed*: same-clean pairs, the law of λ, both sides, D, the normalization.
 """
 
-import keras
 from keras import ops
+
+from lmkd_tf.distill.beta import symmetric_beta
 
 
 def sample_mixup_lambda(batch_size, mixup_alpha: float, seed):
@@ -30,7 +31,7 @@ def sample_mixup_lambda(batch_size, mixup_alpha: float, seed):
     Returns:
         λ in [0, 1], shape `(B,)`.
     """
-    return keras.random.beta((batch_size,), mixup_alpha, mixup_alpha, seed=seed)
+    return symmetric_beta((batch_size,), mixup_alpha, seed)
 
 
 def mix_latents(first_latent, second_latent, mixup_lambda):

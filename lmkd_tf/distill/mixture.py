@@ -4,6 +4,7 @@
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from lmkd_tf.distill.lambda_laws import LAMBDA_LAWS, keep_some_unmixed
@@ -78,9 +79,17 @@ class MixtureSource:
             return Mixer(per_tap, mean, band_lambda=ops.transpose(drawn)), drawn
         per_tap = ops.broadcast_to(drawn, (self._num_taps, size))
         if not self._objective.is_tap_drawn:
+            per_tap = self._as_decoded(per_tap)
             return Mixer(per_tap, per_tap[self._mix_index]), drawn
         chosen = self._choose_tap(training)
         return Mixer(per_tap, ops.sum(chosen[:, None] * per_tap, axis=0), chosen), drawn
+
+    def _as_decoded(self, per_tap):
+        """Gives the taps behind a mixed latent that is decoded the λ of that latent."""
+        if self._objective.propagation == "none":
+            return per_tap
+        rows = np.minimum(np.arange(self._num_taps), self._mix_index)
+        return ops.take(per_tap, rows, axis=0)
 
     def _draw_lambda(self, pair: Pair, size: Any):
         """Draws λ of all replicas, so that they train as one machine would."""

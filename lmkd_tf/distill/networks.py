@@ -21,6 +21,12 @@ from lmkd_tf.distill.views import Pair, blend_per_band
 def blend_inputs(objective: Objective, pair: Pair, mixer: Mixer, frame: StftConfig | None):
     """Returns the mixed input `(B, ...)`, or None where only latents are mixed.
 
+    Args:
+        objective: Where the mixture is made.
+        pair: The signals.
+        mixer: The coefficients.
+        frame: Frame of the student's transform, for λ per band, or None.
+
     Raises:
         ValueError: If λ is drawn per band and there is no frame to find bands with.
     """
@@ -40,7 +46,16 @@ def blend_inputs(objective: Objective, pair: Pair, mixer: Mixer, frame: StftConf
 def run_student(
     network: Any, objective: Objective, both, blend, mixer: Mixer, *, training: bool
 ) -> Streams:
-    """Runs the student on both views `(2B, ...)` and on what is mixed."""
+    """Runs the student on both views and on what is mixed.
+
+    Args:
+        network: The student's `TappedModel`.
+        objective: Where the mixture is made.
+        both: Both views, `(2B, ...)`.
+        blend: Mixed input, `(B, ...)`, or None.
+        mixer: The coefficients.
+        training: Whether the layers run in training mode.
+    """
     if objective.is_tap_drawn:
         return run_mixed_at_drawn_tap(network, both, mixer, training=training)
     if objective.mixing in ("both", "student"):

@@ -173,6 +173,24 @@ class Objective:
                 ["position_weight", "distance"],
                 'Use distance="mse".',
             ),
+            (
+                self.position_weight == "equal" or self.mixing in ("both", "teacher", "none"),
+                "The advantage of the teacher is known only where it enhances both views.",
+                ["position_weight", "mixing"],
+                'Use mixing="both".',
+            ),
+            (
+                self.mixing != "student" or self.propagation != "none" or not self.output_weight,
+                "The output of a mixture is compared only where the student decodes it.",
+                ["mixing", "propagation", "output_weight"],
+                'Use propagation="student".',
+            ),
+            (
+                self.lambda_law != "snr_aware" or self.granularity != "batch",
+                "A λ that follows the SNR is drawn for each example.",
+                ["lambda_law", "granularity"],
+                'Use granularity="sample".',
+            ),
         ]
         for holds, rule, names, remedy in rules:
             if not holds:

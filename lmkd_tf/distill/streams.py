@@ -35,7 +35,14 @@ def run_plain(network: Any, inputs, *, training: bool) -> tuple[list[Any], Any]:
 
 
 def run_blended(network: Any, views, blend, *, training: bool) -> Streams:
-    """Runs two views `(2B, ...)` and a mixture of their inputs `(B, ...)` as one batch."""
+    """Runs two views and a mixture of their inputs as one batch.
+
+    Args:
+        network: A `TappedModel`.
+        views: Both views, `(2B, ...)`.
+        blend: Mixed input, `(B, ...)`.
+        training: Whether the layers run in training mode.
+    """
     latents, output = run_plain(network, ops.concatenate([views, blend]), training=training)
     *parts, outputs = (_split(x) for x in (*latents, output))
     return Streams([both for both, _ in parts], [mixed for _, mixed in parts], *outputs)

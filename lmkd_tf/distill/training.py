@@ -8,6 +8,10 @@ import keras
 from keras import ops
 
 _SYMBOLIC_BUILD = "_maybe_symbolic_build"
+_NO_BATCH = (
+    "{} needs at least one batch. Received a data set without any. "
+    "Check its files, its filters and whether one batch is larger than the set."
+)
 
 
 class PairTrainer(keras.Model):
@@ -23,7 +27,7 @@ class PairTrainer(keras.Model):
     """
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # the networks cast for themselves
         if num_workers(self) > 1 and not hasattr(keras.Model, _SYMBOLIC_BUILD):
             raise RuntimeError(
                 "Training with several workers needs a Keras trainer that this package knows. "
@@ -38,6 +42,28 @@ class PairTrainer(keras.Model):
     def variables_to_train(self) -> list[Any]:
         """Returns the variables that the optimizer changes."""
         return self.trainable_variables
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `keras.Model.fit` does.
+
+        Raises:
+            ValueError: If there is not a single batch to train on.
+        """
+        history = super().fit(*args, **kwargs)
+        if history.epoch and not history.history:
+            raise ValueError(_NO_BATCH.format("Training"))
+        return history
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate` does.
+
+        Raises:
+            ValueError: If there is not a single batch.
+        """
+        result = super().evaluate(*args, **kwargs)
+        if isinstance(result, list | dict) and not result:
+            raise ValueError(_NO_BATCH.format("Evaluation"))
+        return result
 
     def train_step(self, *arguments: Any) -> Any:
         """Updates the variables on one batch (TensorFlow: data; JAX: state, data)."""
@@ -144,6 +170,12 @@ class PairTrainer(keras.Model):
     def _distributed(self, step: Any) -> Any:
         import tensorflow as tf
 
+        if self.steps_per_execution != 1:
+            raise ValueError(
+                "Several workers take one step per execution. "
+                f"Received steps_per_execution={self.steps_per_execution}. "
+                "Leave it out of `compile`."
+            )
         strategy = self.distribute_strategy
 
         @tf.function

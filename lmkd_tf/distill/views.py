@@ -53,13 +53,27 @@ class Pair(NamedTuple):
 
 
 def same_clean(first, second, speech, seed) -> Pair:
-    """The views as they come: same clean speech, another noise at another SNR (default)."""
+    """The views as they come: same clean speech, another noise at another SNR (default).
+
+    Args:
+        first: Noisy speech of the first view, `(B, ...)`.
+        second: Noisy speech of the second view, same shape.
+        speech: Clean speech of both, same shape.
+        seed: `keras.random.SeedGenerator`.
+    """
     del seed
     return Pair(first, second, speech, speech)
 
 
 def other_snr(first, second, speech, seed) -> Pair:
-    """x_b = s + g (x_a - s): same speech and noise, the SNR changed by up to 10 dB."""
+    """x_b = s + g (x_a - s): same speech and noise, the SNR changed by up to 10 dB.
+
+    Args:
+        first: Noisy speech of the first view, `(B, ...)`.
+        second: Noisy speech of the second view, same shape.
+        speech: Clean speech of both, same shape.
+        seed: `keras.random.SeedGenerator`.
+    """
     del second
     count = ops.shape(first)[:1]
     low, high = OTHER_SNR_DB
@@ -74,13 +88,26 @@ def residual_permutation(first, second, speech, seed) -> Pair:
 
     Source: the way Demucs' denoiser remixes a batch (method of its `Remix`
     augmentation, github.com/facebookresearch/denoiser).
+
+    Args:
+        first: Noisy speech of the first view, `(B, ...)`.
+        second: Noisy speech of the second view, same shape.
+        speech: Clean speech of both, same shape.
+        seed: `keras.random.SeedGenerator`.
     """
     del second, seed
     return Pair(first, speech + ops.roll(first - speech, -1, axis=0), speech, speech)
 
 
 def other_clean(first, second, speech, seed) -> Pair:
-    """x_b from another utterance, targets mixed too: manifold mixup (Verma et al., 2019)."""
+    """x_b from another utterance, targets mixed too: manifold mixup (Verma et al., 2019).
+
+    Args:
+        first: Noisy speech of the first view, `(B, ...)`.
+        second: Noisy speech of the second view, same shape.
+        speech: Clean speech of both, same shape.
+        seed: `keras.random.SeedGenerator`.
+    """
     del seed
     return Pair(first, ops.roll(second, -1, axis=0), speech, ops.roll(speech, -1, axis=0))
 

@@ -34,7 +34,8 @@ class SpeechEnhancer(keras.Model):
     """
 
     def __init__(self, core: Any, stft: StftConfig | dict | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
+        # Signals and transforms stay in float32 when the core computes in half precision.
+        super().__init__(**{"autocast": False, **kwargs})
         self.core = core
         self.stft = StftConfig(**stft) if isinstance(stft, dict) else stft or StftConfig()
         self.num_bands = int(core.input_shape[-1])
@@ -57,12 +58,13 @@ class SpeechEnhancer(keras.Model):
 
     def analyze(self, noisy) -> tuple[Any, Any]:
         """Returns features `(B, T, 1, E)` and spectrum `(B, T, F, 2)` of `(B, N)`."""
-        spectrum = stft(noisy, self.stft)
+        spectrum = stft(ops.cast(noisy, "float32"), self.stft)
         return self.features(spectrum), spectrum
 
     def synthesize(self, spectrum, mask, num_samples):
         """Returns `(B, N)` from a spectrum `(B, T, F, 2)` and a mask `(B, T, 1, E)`."""
-        masked = apply_band_mask(spectrum, mask[:, :, 0], self._matrix)
+        mask = ops.cast(mask[:, :, 0], "float32")
+        masked = apply_band_mask(spectrum, mask, self._matrix)
         return inverse_stft(masked, self.stft, num_samples)
 
     def call(self, noisy, training: bool = False):

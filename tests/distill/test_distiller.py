@@ -14,13 +14,12 @@ from lmkd_tf.distill.objective import Objective
 from lmkd_tf.models.builder import build, build_core
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.taps import FeatureTap
+from tests.distill.by_hand import LAMBDAS, WIDTH, dense, head, mean_square, network, pairs, tail
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tape, graph or twin of TensorFlow"
 )
-WIDTH = 6
 TAPS = [("bottleneck", "latent", "latent")]
-LAMBDAS = np.array([0.0, 0.25, 0.5, 0.9], np.float32)
 LOG_NAMES = {
     "loss", "supervised_loss", "mixed_latent_loss", "latent_loss", "output_loss", "mixup_lambda",
     "mixup_spread",
@@ -36,29 +35,6 @@ def fixed_seed(seeded):
 def constant_lambda(monkeypatch):
     """Makes the distiller draw LAMBDAS."""
     monkeypatch.setitem(LAMBDA_LAWS, "beta", lambda *_, **__: ops.convert_to_tensor(LAMBDAS[None]))
-
-
-def network(channels, has_norm=False, dropout=0.0, has_skip=False):
-    """Input (6) -> latent -> late -> output (6)."""
-    layers = keras.layers
-    inputs = keras.Input((WIDTH,))
-    x = layers.Dense(channels, activation="tanh", name="early")(inputs)
-    if has_norm:
-        x = layers.BatchNormalization(momentum=0.9, name="norm_before")(x)
-    if dropout:
-        x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Dense(channels, activation="tanh", name="latent")(x)
-    x = layers.Dense(5, activation="tanh", name="late")(x)
-    if has_norm:
-        x = layers.BatchNormalization(momentum=0.9, name="norm_after")(x)
-    x = layers.Dense(WIDTH, name="output")(x)
-    return keras.Model(inputs, layers.Add()([x, inputs]) if has_skip else x)
-
-
-def pairs(count=4, seed=0):
-    rng = np.random.default_rng(seed)
-    first, second, speech = rng.normal(size=(3, count, WIDTH)).astype(np.float32)
-    return {"first_view": first, "second_view": second}, speech
 
 
 def objective(mixed=1.0, latent=1.0, output=1.0, **changes):
@@ -92,23 +68,6 @@ def assert_same(found, expected):
 
 
 # ---- an independent computation in numpy ---------------------------------------------------------
-
-
-def dense(model, name, x):
-    kernel, bias = (np.float64(value) for value in model.get_layer(name).get_weights())
-    return x @ kernel + bias
-
-
-def mean_square(x):
-    return np.mean(np.square(x))
-
-
-def head(model, x):
-    return np.tanh(dense(model, "latent", np.tanh(dense(model, "early", x))))
-
-
-def tail(model, latent):
-    return dense(model, "output", np.tanh(dense(model, "late", latent)))
 
 
 def terms_by_hand(model, views, speech, lambdas, weights, variance=None):
