@@ -42,13 +42,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _steps(factory: Any) -> dict[str, Callable[[], Any]]:
-    from lmkd_tf.cli.distill_steps import has_cache
-
     steps = {method: factory.distillation(method) for method in (OURS, "fitnets", "no_kd")}
-    if has_cache():
-        steps[f"{OURS}, teacher's latents cached"] = factory.distillation(OURS, is_cached=True)
-    else:
-        sys.stdout.write("cached latents: skipped, this version has no lmkd_tf.distill.cache\n")
+    steps[f"{OURS}, teacher's latents cached"] = factory.distillation(OURS, is_cached=True)
     if importlib.util.find_spec("keras.distillation"):
         steps[KERAS] = factory.keras_distillation()
     else:

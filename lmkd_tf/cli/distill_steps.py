@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled training steps on one batch, and the passes that they are made of."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,12 +12,13 @@ from keras import ops
 
 from lmkd_tf.cli.stages import build_distiller, build_network
 from lmkd_tf.config.schema import ExperimentConfig
+from lmkd_tf.distill.cache import cache_teacher
+from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.models import SpeechEnhancer, from_preset
 from lmkd_tf.models.taps import TappedModel, tap_model
 
 Step = Callable[[], Any]
-_CACHE = "lmkd_tf.distill.cache"
 _TAP = "tap"
 
 
@@ -84,8 +84,9 @@ class StepFactory:
                 x, context = student.start(self._both)
                 _, latent = student.run(0, x, context, training=True)
                 _, output = student.run(1, latent, context, training=True)
-                losses = [self._loss(self._speech, half) for half in ops.split(output, 2)]
-                loss = 0.5 * sum(losses)  # the clean speech is transformed once, as in a step
+                first, second = ops.split(output, 2)
+                # Like this, and as in a step, the clean speech is transformed once.
+                loss = 0.5 * (self._loss(self._speech, first) + self._loss(self._speech, second))
             return tape.gradient(loss, _values(student))
 
         def run_teacher():
@@ -117,11 +118,6 @@ class StepFactory:
         return tf.function(step, jit_compile=self._is_xla, autograph=False)
 
 
-def has_cache() -> bool:
-    """Returns whether this version can cache the teacher's latents."""
-    return importlib.util.find_spec(_CACHE) is not None
-
-
 def _batch(config: ExperimentConfig) -> tuple[dict[str, Any], Any]:
     """Noise of the level of speech: the time of a step does not depend on the signal."""
     num_samples = round(config.data.crop_seconds * config.stft.sample_rate_hz)
@@ -131,10 +127,8 @@ def _batch(config: ExperimentConfig) -> tuple[dict[str, Any], Any]:
     return {"first_view": first + speech, "second_view": second + speech}, speech
 
 
-def _with_latents(distiller: Any, batch: Any) -> Any:
-    cache = importlib.import_module(_CACHE)
-    pairs = tf.data.Dataset.from_tensors(batch)
-    return next(iter(cache.cache_teacher(distiller, pairs)))
+def _with_latents(distiller: LatentMixupDistiller, batch: Any) -> Any:
+    return next(iter(cache_teacher(distiller, tf.data.Dataset.from_tensors(batch))))
 
 
 def _values(network: Any) -> list[Any]:
@@ -162,7 +156,7 @@ def _functional(
     latents, _ = tapped.run(0, features, [features], training=False)
     latent, _ = _Tap(width)(latents[-1])
     _, mask = tapped.run(1, latent, [features], training=False)
-    synthesize = keras.layers.Lambda(lambda ends: enhancer.synthesize(*ends, num_samples))
+    synthesize = keras.layers.Lambda(lambda x: enhancer.synthesize(x[0], x[1], num_samples))
     return keras.Model(noisy, synthesize([spectrum, mask]))
 
 
