@@ -4,6 +4,7 @@
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from lmkd_tf.config.files import read_json, sha256_of, write_text
 
 GENERATOR_COMMAND = "./x firmware"
 _BYTES_PER_LINE = 20
+_NEEDED_ENTRIES = (
+    "name",
+    "model",
+    "stft",
+    "num_bins",
+    "num_bands",
+    "features",
+    "macs_per_hop",
+    "tensors",
+    "states",
+    "arena_bytes",
+)
 _ELEMENT_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "float32": 4}
 
 
@@ -41,7 +54,7 @@ def write_c_arrays(
     content = _read_model(manifest_path, manifest)
     notice = generated_notice(manifest_path, source)
     texts = {
-        "model_data.h": _model_header(manifest, notice),
+        "model_data.h": _model_header(manifest, content, notice),
         "model_data.c": _model_source(content, notice),
         "lmkd_config.h": _config_header(manifest, notice),
     }
@@ -64,11 +77,10 @@ def read_manifest(manifest_path: str | os.PathLike) -> dict[str, Any]:
         ValueError: If it is damaged or lacks an entry that C needs.
     """
     manifest = read_json(manifest_path)
-    needed = ("name", "model", "stft", "num_bins", "num_bands", "macs_per_hop", "tensors", "states")
-    missing = [name for name in (*needed, "arena_bytes") if name not in manifest]
+    missing = [name for name in _NEEDED_ENTRIES if name not in manifest]
     if missing:
         raise ValueError(
-            f"A manifest must hold {', '.join(needed)} and arena_bytes. "
+            f"A manifest must hold {', '.join(_NEEDED_ENTRIES)}. "
             f"Received {manifest_path} without {', '.join(missing)}. "
             "Export the model again with lmkd-export."
         )
@@ -166,12 +178,13 @@ def _read_model(manifest_path: Path, manifest: dict[str, Any]) -> bytes:
     return path.read_bytes()
 
 
-def _model_header(manifest: dict[str, Any], notice: str) -> str:
+def _model_header(manifest: dict[str, Any], content: bytes, notice: str) -> str:
     model = manifest["model"]
     body = (
         f'#define LMKD_MODEL_NAME "{manifest["name"]}"\n'
         f"#define LMKD_MODEL_BYTES {model['bytes']}u\n"
-        f'#define LMKD_MODEL_SHA256 "{model["sha256"]}"\n\n'
+        f'#define LMKD_MODEL_SHA256 "{model["sha256"]}"\n'
+        f"#define LMKD_MODEL_CRC32 0x{zlib.crc32(content):08x}u\n\n"
         "// The .tflite file, aligned to 16 bytes.\n"
         "extern const unsigned char lmkd_model_data[LMKD_MODEL_BYTES];\n"
         "extern const unsigned int lmkd_model_data_bytes;\n"
@@ -196,6 +209,10 @@ def _config_header(manifest: dict[str, Any], notice: str) -> str:
     inputs, outputs = manifest["tensors"]["inputs"], manifest["tensors"]["outputs"]
     sections = [
         ("Frame: Hz and samples.", _frame_macros(manifest)),
+        (
+            "Features: (10 * log10(mean energy of the band + floor) - center) / scale.",
+            _feature_macros(manifest),
+        ),
         ("Cost: bytes and multiply-accumulates.", _cost_macros(manifest)),
         ("Inputs: real = scale * (value - zero point).", _tensor_macros("INPUT", inputs)),
         ("Outputs: real = scale * (value - zero point).", _tensor_macros("OUTPUT", outputs)),
@@ -214,6 +231,15 @@ def _frame_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     values = {name: manifest["stft"][name] for name in names}
     values |= {name: manifest[name] for name in ("num_bins", "num_bands")}
     return [(f"LMKD_{name.upper()}", str(int(value))) for name, value in values.items()]
+
+
+def _feature_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    features = manifest["features"]
+    return [
+        ("LMKD_FEATURE_FLOOR", float_literal(10.0 ** (features["floor_db"] / 10.0))),
+        ("LMKD_FEATURE_CENTER_DB", f"({float_literal(features['center_db'])})"),
+        ("LMKD_FEATURE_SCALE_DB", float_literal(features["scale_db"])),
+    ]
 
 
 def _cost_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:

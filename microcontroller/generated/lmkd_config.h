@@ -17,6 +17,11 @@ extern "C" {
 #define LMKD_NUM_BINS 257
 #define LMKD_NUM_BANDS 128
 
+// Features: (10 * log10(mean energy of the band + floor) - center) / scale.
+#define LMKD_FEATURE_FLOOR 1.00000000e-06f
+#define LMKD_FEATURE_CENTER_DB (-1.00000000e+01f)
+#define LMKD_FEATURE_SCALE_DB 5.00000000e+01f
+
 // Cost: bytes and multiply-accumulates.
 #define LMKD_ARENA_BYTES 33184u
 #define LMKD_MACS_PER_HOP 100608u
