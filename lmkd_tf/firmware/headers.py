@@ -23,6 +23,7 @@ _NEEDED_ENTRIES = (
     "macs_per_hop",
     "tensors",
     "states",
+    "operators",
     "arena_bytes",
 )
 _ELEMENT_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "float32": 4}
@@ -217,13 +218,20 @@ def _config_header(manifest: dict[str, Any], notice: str) -> str:
         ("Inputs: real = scale * (value - zero point).", _tensor_macros("INPUT", inputs)),
         ("Outputs: real = scale * (value - zero point).", _tensor_macros("OUTPUT", outputs)),
         ("States: copy output to input after each hop.", _state_macros(manifest)),
+        ("Operators: what an interpreter has to know.", _operator_macros(manifest)),
     ]
     _check_unique([name for _, macros in sections for name, _ in macros])
     body = "\n".join(
-        f"// {title}\n" + "".join(f"#define {name} {value}\n" for name, value in macros)
-        for title, macros in sections
+        f"// {title}\n" + "".join(map(_definition, macros)) for title, macros in sections
     )
     return guarded_header("LMKD_CONFIG_H", notice, body)
+
+
+def _definition(macro: tuple[str, str]) -> str:
+    name, value = macro
+    text = f"#define {name} {value}\n"
+    # The arena of a 32-bit core is smaller, so a build may give its own size.
+    return f"#if !defined({name})\n{text}#endif\n" if name == "LMKD_ARENA_BYTES" else text
 
 
 def _frame_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -298,7 +306,31 @@ def _state_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
             (f"LMKD_STATE_{index}_OUTPUT_INDEX", str(outputs.index(state["output"]))),
             (f"LMKD_STATE_{index}_BYTES", f"{state['bytes']}u"),
         ]
-    return macros
+    zeros = [int(tensor["zero_point"]) for tensor in manifest["tensors"]["inputs"]]
+    rows = [
+        f"X({inputs.index(s['input'])}, {outputs.index(s['output'])}, {s['bytes']}u, "
+        f"({zeros[inputs.index(s['input'])]}))"
+        for s in states
+    ]
+    # X(input, output, bytes, zero point) of every state.
+    return [*macros, ("LMKD_STATES(X)", _continued(rows))]
+
+
+def _operator_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    names = [operator["name"] for operator in manifest["operators"]]
+    # X(name) with the name of TFLM's registration.
+    rows = [f"X({_registration_name(name)})" for name in names]
+    return [("LMKD_NUM_OPERATORS", str(len(names))), ("LMKD_OPERATORS(X)", _continued(rows))]
+
+
+def _registration_name(operator: str) -> str:
+    """`CONV_2D` as `Conv2D`: what follows `Add` in TFLM's resolver."""
+    words = (word if word[0].isdigit() else word.capitalize() for word in operator.split("_"))
+    return "".join(words)
+
+
+def _continued(rows: Sequence[str]) -> str:
+    return " \\\n    ".join(("", *rows)).lstrip(" ")
 
 
 def _check_unique(names: list[str]) -> None:

@@ -84,8 +84,8 @@ void lmkd_band_gains(const int8_t *mask, float lowest, float *gains) {
 
 static float prv_bin_gain(const float *gains, int bin) {
     const float *band = gains + lmkd_band_start[bin];
-    float gain = 0.0f;
-    for (int k = 0; k < LMKD_BANDS_PER_BIN; k++) {
+    float gain = lmkd_band_weights[bin][0] * band[0];
+    for (int k = 1; k < LMKD_BANDS_PER_BIN; k++) {
         gain += lmkd_band_weights[bin][k] * band[k];
     }
     return gain;

@@ -181,7 +181,14 @@ void lmkd_nn_average_pool(const struct lmkd_nn_pool *op, const int8_t *input, in
 }
 
 void lmkd_nn_lookup(const int8_t *table, const int8_t *input, int8_t *output, int32_t count) {
-    for (int32_t n = 0; n < count; n++) {
+    int32_t n = 0;
+    for (; n + 4 <= count; n += 4) {
+        output[n] = table[(uint8_t)input[n]];
+        output[n + 1] = table[(uint8_t)input[n + 1]];
+        output[n + 2] = table[(uint8_t)input[n + 2]];
+        output[n + 3] = table[(uint8_t)input[n + 3]];
+    }
+    for (; n < count; n++) {
         output[n] = table[(uint8_t)input[n]];
     }
 }

@@ -64,9 +64,9 @@ struct case_facts {
 """
 
 
-def write_operator_program(folder: Path) -> list[Path]:
-    """Writes the sources for every case; returns the files to compile."""
-    facts, declarations, sources = [], [], []
+def write_operator_program(folder: Path) -> None:
+    """Writes the sources of every case and of the program."""
+    facts, declarations = [], []
     memory_bytes = 16
     for name, make in CASES.items():
         content = make()
@@ -76,9 +76,7 @@ def write_operator_program(folder: Path) -> list[Path]:
         model = compile_graph(graph, [], name)
         memory_bytes = max(memory_bytes, model.plan.total_bytes)
         values = _vectors(graph, content)
-        source = folder / f"case_{name}.c"
-        source.write_text(_case_source(name, model, values))
-        sources.append(source)
+        (folder / f"case_{name}.c").write_text(_case_source(name, model, values))
         tensors = [*graph.inputs, *graph.outputs]
         declarations.append(
             f"extern const uint32_t {name}_image[]; "
@@ -96,9 +94,7 @@ def write_operator_program(folder: Path) -> list[Path]:
         + "".join(declarations)
         + f"static const struct case_facts cases[] = {{\n{''.join(facts)}}};\n"
     )
-    main = folder / "main.c"
-    main.write_text(_MAIN)
-    return [main, *sources]
+    (folder / "main.c").write_text(_MAIN)
 
 
 def _braces(values: Iterable[object]) -> str:

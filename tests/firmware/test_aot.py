@@ -8,6 +8,7 @@ import pytest
 
 from lmkd_tf.export.interpreter import StepModel
 from lmkd_tf.firmware import aot
+from lmkd_tf.firmware.emulator import CORES, build, emulate
 from lmkd_tf.firmware.graph import read_quantized_graph
 from tests.firmware.conftest import STRICT
 from tests.firmware.graphs import GraphBuilder, options
@@ -15,21 +16,6 @@ from tests.firmware.operator_cases import CASES, convolution
 from tests.firmware.operator_program import write_operator_program
 
 KERNELS = ("nn_dense.c", "nn_simple.c")
-# Compiler options, emulated machine, first byte of code and of data.
-CORES = {
-    "m3": ("-mcpu=cortex-m3 -mfloat-abi=soft", "mps2-an385", "0x0", "0x20000000"),
-    "m4f": (
-        "-mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16",
-        "mps2-an386",
-        "0x0",
-        "0x20000000",
-    ),
-    "m7": ("-mcpu=cortex-m7 -mfloat-abi=hard -mfpu=fpv5-d16", "mps2-an500", "0x0", "0x20000000"),
-    "m33": ("-mcpu=cortex-m33 -mfloat-abi=hard", "mps2-an505", "0x10000000", "0x38000000"),
-    "m55": ("-mcpu=cortex-m55 -mfloat-abi=hard", "mps3-an547", "0x0", "0x20000000"),
-}
-LINK = "-nostartfiles --specs=nano.specs --specs=rdimon.specs -Wl,--gc-sections"
-QEMU = "-nographic -monitor none -serial none -semihosting-config enable=on,target=native"
 DUMP_IMAGE = """
 #include <stdio.h>
 #include "model_aot.h"
@@ -40,70 +26,49 @@ int main(void) {
 
 
 @pytest.fixture(scope="session")
-def operator_program(tmp_path_factory) -> list[Path]:
-    """Sources of a program that compares every operator case with TFLM."""
-    return write_operator_program(tmp_path_factory.mktemp("operators"))
+def operator_program(tmp_path_factory) -> Path:
+    """Folder with a program that compares every operator case with TFLM."""
+    folder = tmp_path_factory.mktemp("operators")
+    write_operator_program(folder)
+    return folder
 
 
 @pytest.fixture
-def compile_program(operator_program, project_root, tmp_path):
-    """Function from a compiler command to the compiled program."""
-    source = project_root / "microcontroller" / "src"
+def build_operator_program(operator_program, tmp_path):
+    """Function from a CMake preset to the folder with the built program."""
 
-    def compile_(*command: str) -> Path:
-        program = tmp_path / "program"
-        files = [*operator_program, *(source / name for name in KERNELS)]
-        includes = [f"-I{source}", f"-I{operator_program[0].parent}"]
-        built = subprocess.run(
-            [*command, *includes, *map(str, files), "-o", str(program)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert built.returncode == 0, built.stderr
-        return program
+    def build_(preset: str) -> Path:
+        definitions = {"LMKD_OPERATOR_DIR": operator_program}
+        return build(preset, tmp_path / "build", definitions, ["test_operators"])
 
-    return compile_
+    return build_
 
 
-def assert_every_case_passed(done: subprocess.CompletedProcess) -> None:
-    assert done.stderr == ""
-    results = dict(line.split() for line in done.stdout.splitlines())
+def assert_every_case_passed(output: str) -> None:
+    results = dict(line.split() for line in output.splitlines())
     assert sorted(results) == sorted(CASES)
     assert [name for name, num_wrong in results.items() if num_wrong != "0"] == []
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_every_operator_in_c_equals_tflm_bit_for_bit(compiler, compile_program, require_tool):
-    tool = require_tool(compiler, compiler)
-    program = compile_program(
-        tool, "-std=c11", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
-    )
+def test_every_operator_in_c_equals_tflm_bit_for_bit(
+    compiler, build_operator_program, require_tool
+):
+    require_tool(compiler, compiler)
+    program = build_operator_program(f"host-{compiler}") / "test_operators"
     done = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert_every_case_passed(done)
+    assert done.stderr == ""
+    assert_every_case_passed(done.stdout)
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_every_operator_on_a_core_equals_tflm_bit_for_bit(
-    core, compile_program, require_tool, project_root
+    core, build_operator_program, require_tool
 ):
-    compiler = require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
-    emulator = require_tool("qemu-system-arm", "qemu-system-arm")
-    options, machine, code, data = CORES[core]
-    platform = project_root / "microcontroller" / "platform" / "qemu"
-    link = [*LINK.split(), "-T", str(platform / "qemu.ld"), str(platform / "startup.c")]
-    places = [f"-Wl,--defsym=LMKD_CODE={code}", f"-Wl,--defsym=LMKD_DATA={data}"]
-    program = compile_program(
-        compiler, *options.split(), "-mthumb", "-std=gnu11", "-O2", *link, *places
-    )
-    done = subprocess.run(
-        [emulator, "-M", machine, *QEMU.split(), "-kernel", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert_every_case_passed(done)
+    require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    require_tool("qemu-system-arm", "qemu-system-arm")
+    output, _ = emulate(build_operator_program(f"cortex-{core}"), "test_operators")
+    assert_every_case_passed(output)
 
 
 def test_generated_network_equals_tflm_over_a_stream(shipped_export, run_c, tmp_path, project_root):

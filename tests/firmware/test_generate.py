@@ -6,6 +6,8 @@ import pytest
 from lmkd_tf.firmware import generate
 
 NAMES = [
+    "golden.c",
+    "golden.h",
     "lmkd_config.h",
     "model_aot.c",
     "model_aot.h",

@@ -43,7 +43,11 @@ extern "C" {
 // Bytes of one instance: front end, then network (its size depends on the runtime).
 #define LMKD_FRONT_END_BYTES (8u * LMKD_FFT_LENGTH + 8u * LMKD_HOP_LENGTH + 64u)
 #if defined(LMKD_RUNTIME_TFLM)
-#define LMKD_NETWORK_BYTES (LMKD_ARENA_BYTES + LMKD_INTERPRETER_BYTES)
+#if !defined(LMKD_INTERPRETER_BYTES)
+#define LMKD_INTERPRETER_BYTES 2048u  // interpreter, operators, features and mask
+#endif
+#define LMKD_NETWORK_BYTES \
+    ((LMKD_ARENA_BYTES + LMKD_STATE_BYTES + LMKD_INTERPRETER_BYTES + 15u) / 16u * 16u)
 #else
 #define LMKD_NETWORK_BYTES (LMKD_AOT_MEMORY_BYTES + LMKD_MEMORY_ALIGNMENT)
 #endif
