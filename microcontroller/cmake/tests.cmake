@@ -23,6 +23,8 @@ function(lmkd_add_test name library)
 endfunction()
 
 lmkd_add_program(wav_filter lmkd examples/wav_filter.c)
+lmkd_add_program(mic_loop lmkd examples/mic_loop.c platform/template/audio.c)
+add_test(NAME mic_loop COMMAND mic_loop)
 lmkd_add_test(test_generated lmkd tests/test_generated.c ${LMKD_GENERATED_DIR}/model_data.c)
 lmkd_add_test(test_fft lmkd tests/test_fft.c)
 lmkd_add_test(test_front_end lmkd tests/test_front_end.c)
