@@ -68,6 +68,7 @@ def measure(core: str) -> dict[str, Any]:
         "instance_bytes": facts["memory_bytes"],
         "init_stack_bytes": facts["init_stack_bytes"],
         "hop_stack_bytes": facts["hop_stack_bytes"],
+        "largest_frame_bytes": largest_frame(folder),
         "instructions_per_hop": {**stages, "total": sum(stages.values())},
     }
 
@@ -83,6 +84,20 @@ def section_sizes(library: Path) -> dict[str, int]:
         sizes["data_bytes"] += int(data)
         sizes["bss_bytes"] += int(bss)
     return sizes
+
+
+def largest_frame(folder: Path) -> int:
+    """Returns the bytes of the largest stack frame of one function, from `-fstack-usage`.
+
+    Args:
+        folder: Folder of a build with gcc.
+    """
+    lines = [
+        line.split()
+        for file in (folder / "CMakeFiles" / "lmkd.dir").rglob("*.su")
+        for line in file.read_text().splitlines()
+    ]
+    return max(int(words[-2]) for words in lines)
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -81,6 +81,8 @@ static void prv_test_processing_refuses_bad_buffers(void) {
                  LMKD_ERROR_LENGTH);
     CHECK_STATUS(lmkd_process(state, prv_input, prv_output, LMKD_HOP_LENGTH + 1),
                  LMKD_ERROR_LENGTH);
+    CHECK_STATUS(lmkd_process(state, prv_input, prv_output, LMKD_HOP_LENGTH / 2),
+                 LMKD_ERROR_LENGTH);
 }
 
 static void prv_test_instances_are_independent(void) {
@@ -219,6 +221,35 @@ static void prv_test_huge_samples_stay_finite(void) {
     CHECK(num_wrong == 0, "samples beyond the limit saturate");
 }
 
+// Bursts of a square wave at full scale pass as voice, and ring beyond full scale without their
+// highest harmonics.
+static void prv_test_output_saturates(void) {
+    struct lmkd_state *first = prv_start(prv_first, NULL);
+    struct lmkd_state *second = prv_start(prv_second, NULL);
+    int num_wrong = 0, num_beyond = 0;
+    for (size_t n = 0; n < NUM_HOPS * LMKD_HOP_LENGTH; n++) {
+        const int16_t level = (n / 30) % 2 ? 32767 : -32768;
+        prv_input[n] = n / LMKD_HOP_LENGTH / 5 % 2 ? 0 : level;
+    }
+    prv_run(first, prv_output);
+    for (size_t n = 0; n < NUM_HOPS * LMKD_HOP_LENGTH; n++) {
+        static float hop[LMKD_HOP_LENGTH];
+        const size_t place = n % LMKD_HOP_LENGTH;
+        if (place == 0) {
+            for (size_t k = 0; k < LMKD_HOP_LENGTH; k++) {
+                hop[k] = (float)prv_input[n + k] / 32768.0f;
+            }
+            CHECK_STATUS(lmkd_process_hop_f32(second, hop, hop), LMKD_OK);
+        }
+        if (fabsf(hop[place]) > 1.0f) {
+            num_beyond++;
+            num_wrong += prv_output[n] != (hop[place] > 0.0f ? 32767 : -32768);
+        }
+    }
+    CHECK(num_beyond > 0, "the float output goes beyond full scale");
+    CHECK(num_wrong == 0, "there the 16-bit output saturates");
+}
+
 static void prv_test_silence_stays_silent(void) {
     struct lmkd_state *state = prv_start(prv_first, NULL);
     int num_wrong = 0;
@@ -311,6 +342,7 @@ int main(void) {
     prv_test_float_and_int16_agree();
     prv_test_what_is_not_finite_is_taken_as_zero();
     prv_test_huge_samples_stay_finite();
+    prv_test_output_saturates();
     prv_test_silence_stays_silent();
 #if !defined(LMKD_RUNTIME_TFLM)
     prv_test_init_checks_the_image();

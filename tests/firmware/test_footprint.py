@@ -23,6 +23,16 @@ def test_table_has_every_core(table):
     assert sorted(table) == sorted(CORES)
 
 
+def test_readme_states_the_figures_of_the_table(table, project_root):
+    text = (project_root / "microcontroller" / "README.md").read_text()
+    stated = [
+        f"{value:,}"
+        for row in table.values()
+        for value in (row["code_bytes"], *row["instructions_per_hop"].values())
+    ]
+    assert [figure for figure in stated if f" {figure} " not in text] == []
+
+
 def test_m4f_keeps_the_budget(table):
     m4f = table["m4f"]
     flash_bytes = m4f["code_bytes"] + m4f["model_bytes"] + m4f["tables_bytes"]
