@@ -158,7 +158,13 @@ class _Place:
         """C expression of an operand, in memory or in the image."""
         if tensor.data is None:
             return self.address(tensor.index)
-        return f"image + {self.image.add(np.ascontiguousarray(tensor.data, np.int8))}"
+        if tensor.data.dtype != np.int8:
+            raise ValueError(
+                "A constant operand of a firmware model must be int8. "
+                f"Received {tensor.data.dtype} in {tensor.name!r} at {self.operator.name}. "
+                "Export the student with the type int8."
+            )
+        return f"image + {self.image.add(tensor.data)}"
 
     @property
     def activation(self) -> tuple[int, int]:
@@ -247,6 +253,12 @@ def _channel_factors(place: _Place, num_outputs: int) -> list[tuple[int, int]]:
 def _channel_constants(place: _Place, weights: np.ndarray) -> list[np.ndarray]:
     """Folded bias, mantissas and shifts of each row of `weights` `(outputs, inputs)`."""
     num_outputs = len(weights)
+    if weights.dtype != np.int8 or place.source(1).zero_point != 0:
+        raise ValueError(
+            "Weights of a firmware model must be int8 with a zero point of 0. "
+            f"Received {weights.dtype}, zero point {place.source(1).zero_point} at "
+            f"{place.operator.name} {place.operator.position}. Export the student again."
+        )
     wide = weights.astype(np.int64)
     bias = np.zeros(num_outputs, np.int64)
     if len(place.inputs) > 2 and place.inputs[2] is not None:

@@ -164,6 +164,24 @@ def test_sum_that_could_overflow_is_refused(tmp_path):
         compile_bytes(tmp_path, convolution((1, 1, 400), (1, 1), 4, output_scale=1e-7))
 
 
+def test_constant_of_another_type_is_refused(tmp_path):
+    g = GraphBuilder()
+    x, y = g.input([4]), g.tensor([4])
+    wide = g.tensor([4], 0.05, data=np.arange(4, dtype=np.int32))
+    g.operator("ADD", [x, wide], [y], options("Add"))
+    with pytest.raises(ValueError, match=r"must be int8\. Received int32 in 't2' at ADD"):
+        compile_bytes(tmp_path, g.finish(y))
+
+
+def test_weights_with_a_zero_point_are_refused(tmp_path):
+    g = GraphBuilder()
+    x, y = g.input([1, 4]), g.tensor([1, 2])
+    weights = g.tensor([2, 4], 0.01, 3, data=np.ones((2, 4), np.int8))
+    g.operator("FULLY_CONNECTED", [x, weights, g.bias(2)], [y], options("FullyConnected"))
+    with pytest.raises(ValueError, match=r"zero point of 0\. Received int8, zero point 3"):
+        compile_bytes(tmp_path, g.finish(y))
+
+
 def test_batch_of_two_is_refused(tmp_path):
     g = GraphBuilder()
     x = g.input([2, 3, 3, 2])
