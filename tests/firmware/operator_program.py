@@ -66,7 +66,7 @@ struct case_facts {
 
 def write_operator_program(folder: Path) -> None:
     """Writes the sources of every case and of the program."""
-    facts, declarations = [], []
+    facts, declarations, sources = [], [], []
     memory_bytes = 16
     for name, make in CASES.items():
         content = make()
@@ -76,7 +76,7 @@ def write_operator_program(folder: Path) -> None:
         model = compile_graph(graph, [], name)
         memory_bytes = max(memory_bytes, model.plan.total_bytes)
         values = _vectors(graph, content)
-        (folder / f"case_{name}.c").write_text(_case_source(name, model, values))
+        sources.append(_case_source(name, model, values))
         tensors = [*graph.inputs, *graph.outputs]
         declarations.append(
             f"extern const uint32_t {name}_image[]; "
@@ -94,6 +94,9 @@ def write_operator_program(folder: Path) -> None:
         + "".join(declarations)
         + f"static const struct case_facts cases[] = {{\n{''.join(facts)}}};\n"
     )
+    # One file: a compiler takes longer to start than for a case.
+    includes = '#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n'
+    (folder / "cases.c").write_text(includes + "".join(sources))
     (folder / "main.c").write_text(_MAIN)
 
 
@@ -130,10 +133,9 @@ def _case_source(name: str, model: AotModel, values: list[np.ndarray]) -> str:
         for k, array in enumerate(values)
     )
     return (
-        f'#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n'
         f"void {name}_reset(int8_t *memory);\n"
         f"void {name}_invoke(int8_t *memory, const int8_t *image);\n"
         f"extern const uint32_t {name}_image[];\n"
         f"const uint32_t {name}_image[] = {_braces(f'{word}u' for word in words)};\n"
-        f"{arrays}{model.code}"
+        f"{arrays}{model.code.replace('prv_operator', f'prv_{name}')}"
     )
