@@ -39,8 +39,8 @@ def lower_slice(place: Place) -> Kernel:
             continue  # a view: read where it lies
         name = f"{place.name}_{number}"
         steps = [a * b for a, b in zip(part.steps, strides, strict=True)]
-        structure, call = _copy(place, name, part.shape, (steps, row_major_strides(part.shape)))
-        declarations += structure
+        box, call = _copy(place, name, part.shape, (steps, row_major_strides(part.shape)))
+        declarations += box
         statements.append(f"{call}{pointers[0]}, {pointers[1]});")
     return declarations, statements
 
@@ -59,10 +59,8 @@ def lower_concatenation(place: Place) -> Kernel:
         if address_of(pointer) == address_of(target):
             continue  # computed in its place
         name = f"{place.name}_{number}"
-        structure, call = _copy(
-            place, name, source.shape, (row_major_strides(source.shape), strides)
-        )
-        declarations += structure
+        box, call = _copy(place, name, source.shape, (row_major_strides(source.shape), strides))
+        declarations += box
         statements.append(f"{call}{pointer}, {target});")
     return declarations, statements
 
@@ -77,9 +75,9 @@ def lower_pad(place: Place) -> Kernel:
     if place.operator.name == "PADV2":
         value = int(place.source(2).values.ravel()[0])
     steps = (row_major_strides(source.shape), strides)
-    structure, call = _copy(place, place.name, source.shape, steps)
+    box, call = _copy(place, place.name, source.shape, steps)
     target = place.pointer(output)
-    return structure, [
+    return box, [
         f"lmkd_nn_fill({target}, {value}, {output.size});",
         f"{call}{place.pointer(source)}, {at(target, start)});",
     ]
@@ -91,8 +89,8 @@ def lower_transpose(place: Place) -> Kernel:
     order = [int(axis) for axis in place.source(1).values.ravel()]
     strides = row_major_strides(source.shape)
     steps = ([strides[axis] for axis in order], row_major_strides(output.shape))
-    structure, call = _copy(place, place.name, output.shape, steps)
-    return structure, [f"{call}{place.pointer(source)}, {place.pointer(output)});"]
+    box, call = _copy(place, place.name, output.shape, steps)
+    return box, [f"{call}{place.pointer(source)}, {place.pointer(output)});"]
 
 
 def lower_alias(place: Place) -> Kernel:

@@ -37,22 +37,24 @@ static struct prv_outputs prv_outputs_at(const int8_t *constants, int32_t num_ou
     return outputs;
 }
 
-// Adds the products of four rows to `sums`. `words` blocks of four inputs; with the DSP extension
-// `input` holds them as pairs of 16 bits.
+// Each of the two prv_add_products adds the products of four rows to `sums`, on inputs that
+// prv_prepare has seen.
 #if defined(LMKD_NN_DSP)
 // Four inputs times one word of each row. The compiler would load many words ahead and spill.
-#define PRV_ADD_ROW(word, sum)                   \
-    "sxtb16 %[byte], " word                      \
-    "\n\t"                                       \
-    "smlad %[" sum "], %[even], %[byte], %[" sum \
-    "]\n\t"                                      \
-    "sxtb16 " word ", " word                     \
-    ", ror #8\n\t"                               \
+// clang-format off
+#define PRV_ADD_ROW(word, sum)                              \
+    "sxtb16 %[byte], " word "\n\t"                          \
+    "smlad %[" sum "], %[even], %[byte], %[" sum "]\n\t"    \
+    "sxtb16 " word ", " word ", ror #8\n\t"                 \
     "smlad %[" sum "], %[odd], " word ", %[" sum "]\n\t"
-#define PRV_ADD_WORD                                                                           \
-    "ldrd %[even], %[odd], [%[pairs]], #8\n\t"                                                 \
-    "ldmia %[rows]!, {r4, r5, r6, r8}\n\t" PRV_ADD_ROW("r4", "sum0") PRV_ADD_ROW("r5", "sum1") \
-        PRV_ADD_ROW("r6", "sum2") PRV_ADD_ROW("r8", "sum3")
+#define PRV_ADD_WORD                                        \
+    "ldrd %[even], %[odd], [%[pairs]], #8\n\t"              \
+    "ldmia %[rows]!, {r4, r5, r6, r8}\n\t"                  \
+    PRV_ADD_ROW("r4", "sum0")                               \
+    PRV_ADD_ROW("r5", "sum1")                               \
+    PRV_ADD_ROW("r6", "sum2")                               \
+    PRV_ADD_ROW("r8", "sum3")
+// clang-format on
 #define PRV_ADD_WORDS(words)                                                                       \
     __asm volatile(words                                                                           \
                    : [pairs] "+r"(pairs), [rows] "+r"(rows), [sum0] "+r"(sum0), [sum1] "+r"(sum1), \
