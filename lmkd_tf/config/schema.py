@@ -71,6 +71,14 @@ class DataConfig:
         snr_max_db: Highest signal-to-noise ratio drawn, in dB.
         level_min_dbfs: Lowest level of the noisy pair, in dBFS.
         level_max_dbfs: Highest level of the noisy pair, in dBFS.
+        speech_level: How the level of speech is measured: `"frames"` or `"p56"` (ITU-T P.56).
+        sampling: `"random"` crops, or `"epochs"`: all speech once before any comes again.
+        max_noises: Most noises at once, at least 2.
+        room_probability: Share of training pairs in a room.
+        early_ms: Early reverberation that stays in the clean target, in ms.
+        num_simulated_rooms: Rooms to simulate where the corpus has no responses.
+        clip_probability: Share of noisy views that are clipped.
+        band_limit_probability: Share of pairs that are low-pass filtered.
         num_validation_batches: Batches of the `valid` split after each epoch.
         evaluation_snrs_db: Ratios of the fixed evaluation clips, in dB.
         num_evaluation_clips: Clips of the `test` split that are scored.
@@ -81,6 +89,14 @@ class DataConfig:
     snr_max_db: float = 20.0
     level_min_dbfs: float = -40.0
     level_max_dbfs: float = -12.0
+    speech_level: str = "frames"
+    sampling: str = "random"
+    max_noises: int = 2
+    room_probability: float = 0.0
+    early_ms: float = 50.0
+    num_simulated_rooms: int = 200
+    clip_probability: float = 0.0
+    band_limit_probability: float = 0.0
     num_validation_batches: int = 8
     evaluation_snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)
     num_evaluation_clips: int = 50

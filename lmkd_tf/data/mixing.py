@@ -51,10 +51,10 @@ class MixSettings:
         peak_limit: Largest sample magnitude of views and speech, in (0, 1].
         partial_silence_probability: Share of crops that are partly without speech.
         two_noises_probability: Share of noises that are a sum of recordings.
-        max_noises: Most recordings in such a sum, at least 2.
         babble_probability: Share of noises made of 3 to 6 other speakers.
         tilt_probability: Share of noises whose spectrum is tilted.
         tilt_max_db: Largest gain of the tilt in dB, treble over bass, up or down.
+        max_noises: Most recordings in such a sum, at least 2.
         room_probability: Share of pairs whose speech is heard in a room.
         early_ms: Reverberation up to this many ms after the direct sound stays in the
             clean target.

@@ -340,8 +340,8 @@ def check_rate(path: Path, stored_hz: int, wanted_hz: int) -> None:
         )
 
 
-def verify_packed(folder: str | Path) -> None:
-    """Reads a packed corpus once and compares its checksum.
+def verify_packed(folder: str | Path) -> int:
+    """Reads a packed corpus once and compares its checksum; returns the number of clips.
 
     Raises:
         ValueError: If the audio is not what was packed.
@@ -353,3 +353,4 @@ def verify_packed(folder: str | Path) -> None:
             f"The audio of a packed corpus must have SHA-256 {index['sha256']}. "
             f"Received {audio}, which is damaged. Pack the corpus again."
         )
+    return len(index["clips"])

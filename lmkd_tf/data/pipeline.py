@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmkd_tf.data.epochs import EpochOrder
+from lmkd_tf.data.index import Corpus, Pair
 from lmkd_tf.data.mixing import MixSettings, loop_clip, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
 from lmkd_tf.data.rooms import RoomPool
-from lmkd_tf.data.store import AudioStore, read_mono
+from lmkd_tf.data.store import AudioStore, read_mono, resample
 from lmkd_tf.dsp.level import active_level_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
@@ -183,6 +184,7 @@ def validation_pairs(
     batch_size: int,
     num_batches: int,
     seed: int,
+    rooms: RoomPool | None = None,
 ) -> tf.data.Dataset:
     """Makes a fixed, finite set of pairs in the structure of `training_pairs`.
 
@@ -196,6 +198,7 @@ def validation_pairs(
         batch_size: Pairs in a batch.
         num_batches: Number of batches.
         seed: Seed of all draws, not negative.
+        rooms: Room impulse responses of the same split, if any.
 
     Returns:
         `num_batches` batches, the same ones in every pass.
@@ -217,7 +220,7 @@ def validation_pairs(
         band_limit_probability=0.0,
         sampling="random",
     )
-    source = PairSource(speech, noise, plain, batch_size, seed)
+    source = PairSource(speech, noise, plain, batch_size, seed, rooms)
     return _dataset_of(source, 0, num_batches).cache().prefetch(_PREFETCH_BATCHES)
 
 
@@ -374,6 +377,45 @@ def _join_short(signals: list[np.ndarray], speech: AudioStore) -> list[np.ndarra
         else:
             joined.append(signal)
     return joined
+
+
+def paired_set(corpus: Corpus, split: str = "test") -> list[EvaluationClip]:
+    """Reads the noisy and clean files that a corpus pairs, for reporting only.
+
+    Args:
+        corpus: Corpus with pairs.
+        split: Their split.
+
+    Returns:
+        One clip per pair, 16 kHz; other rates are resampled, both files the same way. An
+        SNR that the corpus does not state is NaN.
+
+    Raises:
+        ValueError: If there is no pair in that split, or one cannot be used.
+    """
+    pairs = [pair for pair in corpus.pairs if pair.split == split]
+    if not pairs:
+        raise ValueError(
+            f"The corpus must have noisy and clean files in split '{split}'. "
+            f"Received {corpus.name} ({corpus.layout}) with none. Leave out --benchmark."
+        )
+    return [_read_pair(pair) for pair in pairs]
+
+
+def _read_pair(pair: Pair) -> EvaluationClip:
+    noisy, clean = (_decode_whole(path) for path in (pair.noisy, pair.clean))
+    if noisy.shape != clean.shape:
+        raise ValueError(
+            "A noisy file and its clean reference must have the same length. "
+            f"Received {noisy.size} and {clean.size} samples for {pair.noisy}. Restore the pair."
+        )
+    snr_db = float("nan") if pair.snr_db is None else pair.snr_db
+    return EvaluationClip(pair.noisy.stem, noisy, clean, snr_db, pair.category or "unknown")
+
+
+def _decode_whole(path: Path) -> np.ndarray:
+    samples, sample_rate_hz = read_mono(path)
+    return resample(samples, sample_rate_hz, 16000)
 
 
 def benchmark_set(path: str | Path) -> list[EvaluationClip]:

@@ -216,16 +216,26 @@ def find_fault(samples: np.ndarray, sample_rate_hz: int, listed_seconds: float) 
 def _to_store_format(
     samples: np.ndarray, file_rate_hz: int, sample_rate_hz: int, treble_lift_db: float
 ) -> np.ndarray:
-    if file_rate_hz != sample_rate_hz:
-        divisor = gcd(file_rate_hz, sample_rate_hz)
-        samples = soxr.resample(
-            samples, file_rate_hz // divisor, sample_rate_hz // divisor, quality="HQ"
-        )
+    samples = resample(samples, file_rate_hz, sample_rate_hz)
     if treble_lift_db:
         samples = lift_treble(samples, sample_rate_hz, treble_lift_db)
     peak = float(np.abs(samples).max(initial=0.0))
     # Resampling and the shelf may overshoot; scale the whole clip rather than clip it.
     return float_to_int16(samples * np.float32(0.999 / peak) if peak > 1.0 else samples)
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Resamples a signal by soxr, quality HQ.
+
+    Args:
+        samples: Samples, float32, shape `(N,)`.
+        from_hz: Their sample rate in Hz.
+        to_hz: Sample rate wanted in Hz.
+    """
+    if from_hz == to_hz:
+        return samples
+    divisor = gcd(from_hz, to_hz)
+    return soxr.resample(samples, from_hz // divisor, to_hz // divisor, quality="HQ")
 
 
 def lift_treble(samples: np.ndarray, sample_rate_hz: int, gain_db: float) -> np.ndarray:

@@ -62,7 +62,7 @@ def recognize(path: str | os.PathLike) -> Layout:
     raise ValueError(
         "A corpus must have a layout that is known here. "
         f"Received {folder} with {_what_is_there(folder)}. "
-        f"Give the folder above or below, or lay it out as one of these:\n{known}"
+        f"Give the folder above or below, or lay it out like one of these.\n{known}"
     )
 
 
