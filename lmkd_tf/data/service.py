@@ -2,7 +2,9 @@
 """Runs the processes of a `tf.data` service: one dispatcher, any number of workers.
 
 The dispatcher hands out work and the workers read shards of pairs; trainers draw from them
-with `lmkd_tf.data.sharded_pairs.served_pairs`.
+with `lmkd_tf.data.sharded_pairs.served_pairs`. Give each worker a port of its own and let
+it be started again there when it dies: trainers wait for it (for an hour), since they
+cannot know that it will not come back.
 """
 
 import sys

@@ -163,20 +163,30 @@ def pair_epoch(folder: str | Path, *, seed: int, epoch: int) -> tf.data.Dataset:
 def _epoch_of(folder: str | Path, index: dict[str, Any], seed: int, epoch: Any) -> tf.data.Dataset:
     import tensorflow as tf
 
+    key = tf.cast(seed, tf.int64) * 1000003 + tf.cast(epoch, tf.int64)
+    records = _records(folder, index, seed, epoch)
+    shuffled = records.shuffle(_SHUFFLE_PAIRS, seed=key, reshuffle_each_iteration=False)
+    return _parsed(shuffled, index)
+
+
+def _records(folder: str | Path, index: dict[str, Any], seed: int, epoch: Any) -> tf.data.Dataset:
+    """Reads the records of a few shards in turn, the shards in an order of the epoch."""
+    import tensorflow as tf
+
     files = [str(Path(folder).resolve() / item["file"]) for item in index["shards"]]
     key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
     order = tf.gather(files, tf.argsort(tf.random.stateless_uniform([len(files)], seed=key)))
-    records = tf.data.Dataset.from_tensor_slices(order).interleave(
+    return tf.data.Dataset.from_tensor_slices(order).interleave(
         lambda file: tf.data.TFRecordDataset(file, buffer_size=2**20).skip(1),
         cycle_length=_INTERLEAVED_SHARDS,
         num_parallel_calls=2,
         deterministic=True,
     )
-    shuffled = records.shuffle(
-        _SHUFFLE_PAIRS, seed=key[0] * 1000003 + key[1], reshuffle_each_iteration=False
-    )
+
+
+def _parsed(records: tf.data.Dataset, index: dict[str, Any]) -> tf.data.Dataset:
     num_samples = index["crop_samples"]
-    return shuffled.map(lambda record: _parse(record, num_samples), num_parallel_calls=2)
+    return records.map(lambda record: _parse(record, num_samples), num_parallel_calls=2)
 
 
 def _parse(record: tf.Tensor, num_samples: int) -> tuple[dict[str, tf.Tensor], tf.Tensor, Any]:
@@ -204,9 +214,10 @@ def served_pairs(
     """Makes one epoch of batches that the workers of a `tf.data` service read.
 
     Trainers that give the same `job` share the epoch: each pair goes to one of them,
-    once. If a worker dies, the pairs it had been given and not delivered are lost for
-    that epoch (visited at most once), and the others go on; a new worker may join at any
-    time. Without a job name every trainer gets the whole epoch.
+    once. Without a job name every trainer gets the whole epoch. Which pairs come first
+    depends on which worker is faster. If a worker dies, no pair comes twice, and the pairs
+    of the shards that it was reading do not come in that epoch; the trainers wait until a
+    worker is there again at its address, then go on.
 
     Args:
         folder: Folder of pair shards, at the same path for every worker.
@@ -221,11 +232,13 @@ def served_pairs(
     """
     import tensorflow as tf
 
-    service = tf.data.experimental.service
-    pairs = pair_epoch(folder, seed=seed, epoch=epoch)
+    index, service = read_pair_index(folder), tf.data.experimental.service
     distribute = service.distribute(
         processing_mode=service.ShardingPolicy.DYNAMIC,
         service=f"grpc://{address}",
         job_name=f"{job}-{epoch}" if job else None,
     )
-    return pairs.batch(batch_size).apply(distribute).prefetch(_PREFETCH_BATCHES)
+    records = _records(folder, index, seed, epoch).batch(batch_size).apply(distribute)
+    # Shuffled and parsed here: what a worker held in a buffer would be lost with it.
+    shuffled = records.unbatch().shuffle(_SHUFFLE_PAIRS, seed=seed)
+    return _parsed(shuffled, index).batch(batch_size).prefetch(_PREFETCH_BATCHES)

@@ -51,7 +51,8 @@ def db_to_gain(level_db: float) -> float:
 def mean_power(samples: np.ndarray) -> float:
     """Returns the mean square of samples `(N,)`; 0 for an empty array."""
     flat = np.ravel(samples).astype(np.float64, copy=False)
-    return float(np.dot(flat, flat)) / max(flat.size, 1)
+    # Not np.dot: BLAS would start threads for this, which wait for each other on a busy machine.
+    return float(np.einsum("i,i->", flat, flat)) / max(flat.size, 1)
 
 
 def rms_dbfs(samples: np.ndarray) -> float:
