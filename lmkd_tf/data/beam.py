@@ -34,6 +34,7 @@ from lmkd_tf.data.store import try_decode
 try:
     import apache_beam
     from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.pvalue import TaggedOutput
 except ImportError as error:
     raise ImportError(
         "Sharding on many machines needs Apache Beam. Received an installation without it. "
@@ -59,7 +60,7 @@ class Decode(apache_beam.DoFn):
         del args, kwargs
         signal = try_decode(element.clip, self._plan.sample_rate_hz)
         if isinstance(signal, str):
-            yield apache_beam.pvalue.TaggedOutput(_DEAD, (element.id, signal))
+            yield TaggedOutput(_DEAD, (element.id, signal))
         else:
             content = np.ascontiguousarray(signal, dtype="<i2").tobytes()
             yield self._plan.file_of(element), (entry_of(element, signal), content)

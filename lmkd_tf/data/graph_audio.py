@@ -9,6 +9,7 @@ operation is called to find out. TensorFlow is imported on the first call.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd
@@ -43,12 +44,14 @@ _SPEEX_MULTIPLE = 8
 def tensorflow_io_works() -> bool:
     """Tells whether an operation of tensorflow-io really runs in this process."""
     try:
-        import tensorflow_io
-
         silence = np.zeros((160, 1), dtype=np.float32)
-        return tensorflow_io.audio.resample(silence, 16000, 8000).shape == (80, 1)
+        return _operations().resample(silence, 16000, 8000).shape == (80, 1)
     except Exception:  # whatever a library of another version raises, it does not run
         return False
+
+
+def _operations() -> Any:
+    return importlib.import_module("tensorflow_io").audio
 
 
 def decoded_files(
@@ -114,10 +117,9 @@ def _facts_of(name: str, uses_tensorflow_io: bool) -> tuple[int, int]:
 
 def _decode_in_graph(name: tf.Tensor, kind: tuple[str, str]) -> tf.Tensor:
     import tensorflow as tf
-    import tensorflow_io
 
     operation, dtype, scale = _DECODERS[kind]
-    decode = getattr(tensorflow_io.audio, operation)
+    decode = getattr(_operations(), operation)
     types = {} if dtype == "float32" and operation != "decode_wav" else {"dtype": dtype}
     samples = decode(tf.io.read_file(name), **{k: tf.as_dtype(v) for k, v in types.items()})
     return tf.reduce_mean(tf.cast(samples, tf.float32) * scale, axis=1)
@@ -156,7 +158,6 @@ def _resample_in_graph(
 def _resample_from(samples: tf.Tensor, from_hz: int, to_hz: int) -> tf.Tensor:
     """Resamples without the delay of Speex: zeros in front make it a whole number."""
     import tensorflow as tf
-    import tensorflow_io
 
     if from_hz == to_hz:
         return samples
@@ -165,7 +166,7 @@ def _resample_from(samples: tf.Tensor, from_hz: int, to_hz: int) -> tf.Tensor:
     wanted = tf.cast(tf.round(tf.cast(total, tf.float64) * to_hz / from_hz), tf.int32)
     # As much behind as in front, and some more, so that the end comes out too.
     padded = tf.pad(samples, [[padding, 2 * padding + 4 * _SPEEX_TAPS]])
-    resampled = tensorflow_io.audio.resample(padded[:, tf.newaxis], from_hz, to_hz)[:, 0]
+    resampled = _operations().resample(padded[:, tf.newaxis], from_hz, to_hz)[:, 0]
     return resampled[delay : delay + wanted]
 
 

@@ -30,8 +30,8 @@ def serve_site(files: dict[str, bytes]) -> Iterator[Site]:
     site = Site(files)
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            del args
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
 
         def do_GET(self) -> None:
             asked = self.headers.get("Range")

@@ -27,7 +27,9 @@ def test_batches_from_a_packed_corpus_are_those_from_files(corpus, packed):
     batches = []
     for source in (corpus, read_corpus(packed)):
         stores = [open_store(c) for c in (source.speech_in("train"), source.noise_in("train"))]
-        batches.append(PairSource(*stores, MixSettings(crop_seconds=0.3), 8, 0).batch(2))
+        batches.append(
+            PairSource(stores[0], stores[1], MixSettings(crop_seconds=0.3), 8, 0).batch(2)
+        )
     assert all(np.array_equal(*pair) for pair in zip(*batches, strict=True))
 
 

@@ -116,13 +116,6 @@ def test_equal_generators_give_equal_pairs(pools):
     assert all(np.array_equal(*signals) for signals in zip(*draws, strict=True))
 
 
-EFFECTS = {
-    "room_probability": 1.0,
-    "clip_probability": 1.0,
-    "band_limit_probability": 1.0,
-}
-
-
 @pytest.fixture
 def rooms():
     response = np.zeros(8000, dtype=np.float32)
@@ -132,8 +125,10 @@ def rooms():
 
 def test_target_is_the_early_part_and_the_views_hold_all_of_it(rng, pools, rooms):
     settings = MixSettings(snr_min_db=60.0, snr_max_db=60.0, room_probability=1.0)
-    first, second, clean = draw_pair(np.random.default_rng(1), *pools, settings, rooms=rooms)
-    _, _, dry = draw_pair(np.random.default_rng(1), *pools, settings)
+    first, second, clean = draw_pair(
+        np.random.default_rng(1), pools[0], pools[1], settings, rooms=rooms
+    )
+    _, _, dry = draw_pair(np.random.default_rng(1), pools[0], pools[1], settings)
     # By hand: dry speech, its echo after 400 samples, and in the views one more after 4000.
     early = dry.astype(np.float64)
     early[400:] += 0.5 * dry[:-400]
@@ -147,8 +142,10 @@ def test_target_is_the_early_part_and_the_views_hold_all_of_it(rng, pools, rooms
 
 
 def test_an_effect_that_is_switched_on_leaves_the_other_draws_as_they_were(pools):
-    plain = draw_pair(np.random.default_rng(4), *pools, MixSettings())
-    clipped = draw_pair(np.random.default_rng(4), *pools, MixSettings(clip_probability=1.0))
+    plain = draw_pair(np.random.default_rng(4), pools[0], pools[1], MixSettings())
+    clipped = draw_pair(
+        np.random.default_rng(4), pools[0], pools[1], MixSettings(clip_probability=1.0)
+    )
     assert np.array_equal(plain[2], clipped[2])
     for view, cut in zip(plain[:2], clipped[:2], strict=True):
         limit = np.abs(cut).max()
@@ -158,7 +155,7 @@ def test_an_effect_that_is_switched_on_leaves_the_other_draws_as_they_were(pools
 
 def test_band_limit_is_common_to_the_views_and_the_target(pools):
     settings = MixSettings(band_limit_probability=1.0, band_limits_hz=(1000.0,))
-    for signal in draw_pair(np.random.default_rng(4), *pools, settings):
+    for signal in draw_pair(np.random.default_rng(4), pools[0], pools[1], settings):
         spectrum = np.abs(np.fft.rfft(signal.astype(np.float64))) ** 2
         above = round(2000 * signal.size / 16000)
         assert spectrum[above:].sum() < 1e-4 * spectrum.sum()
@@ -170,13 +167,14 @@ def test_snr_by_the_recommendation_is_the_one_asked_for(pools):
     settings = MixSettings(
         snr_min_db=5.0, snr_max_db=5.0, speech_level="p56", partial_silence_probability=1.0
     )
-    first, _, clean = draw_pair(np.random.default_rng(2), *pools, settings)
+    first, _, clean = draw_pair(np.random.default_rng(2), pools[0], pools[1], settings)
     noise_dbfs = 10 * np.log10(power(first - clean))
     assert reference_level(clean, 16000) - noise_dbfs == pytest.approx(5.0, abs=0.02)
 
 
 def test_pairs_with_every_effect_stay_within_full_scale(pools, rooms):
+    settings = MixSettings(room_probability=1.0, clip_probability=1.0, band_limit_probability=1.0)
     for seed in range(20):
-        pair = draw_pair(np.random.default_rng(seed), *pools, MixSettings(**EFFECTS), rooms=rooms)
+        pair = draw_pair(np.random.default_rng(seed), pools[0], pools[1], settings, rooms=rooms)
         assert np.abs(pair).max() <= 0.99
         assert np.isfinite(pair).all()

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -53,8 +55,9 @@ def test_a_run_resumed_in_mid_epoch_sees_what_the_whole_one_would_have_seen(fold
 
 
 def test_structure_is_that_of_training_pairs(folder):
-    views, speech = sharded_pairs(folder, batch_size=4, seed=0).element_spec
-    assert {name: tuple(spec.shape) for name, spec in views.items()} == {
+    spec: Any = sharded_pairs(folder, batch_size=4, seed=0).element_spec
+    views, speech = spec
+    assert {name: tuple(view.shape) for name, view in views.items()} == {
         "first_view": (4, 1600),
         "second_view": (4, 1600),
     }

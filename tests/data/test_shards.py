@@ -27,7 +27,7 @@ def batch_of(corpus, **options):
     stores = [
         open_store(c, **options) for c in (corpus.speech_in("train"), corpus.noise_in("train"))
     ]
-    return PairSource(*stores, MixSettings(crop_seconds=0.3), 8, 0).batch(2)
+    return PairSource(stores[0], stores[1], MixSettings(crop_seconds=0.3), 8, 0).batch(2)
 
 
 def test_batches_from_shards_are_those_from_files(corpus, shards):

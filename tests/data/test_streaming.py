@@ -45,7 +45,9 @@ def test_batches_are_those_from_memory(noisy_corpus):
             open_store(clips, max_memory_bytes=max_memory_bytes)
             for clips in (corpus.speech_in("train"), corpus.noise_in("train"))
         ]
-        batches.append(PairSource(*stores, MixSettings(crop_seconds=0.3), 8, 0).batch(2))
+        batches.append(
+            PairSource(stores[0], stores[1], MixSettings(crop_seconds=0.3), 8, 0).batch(2)
+        )
     assert all(np.array_equal(*pair) for pair in zip(*batches, strict=True))
 
 

@@ -23,7 +23,7 @@ def reference_level(samples, rate_hz):
             elif held[j] < hangover:
                 activity[j] += 1
                 held[j] += 1
-    last = None
+    last = (0.0, 0.0)
     for j, threshold in enumerate(thresholds):
         if activity[j] == 0:
             break
