@@ -61,6 +61,9 @@ class StftConfig:
         return self.fft_length // 2 + 1
 
 
+_DATA_CHOICES = {"speech_level": ("frames", "p56"), "sampling": ("random", "epochs")}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What training pairs and evaluation clips are made of.
@@ -102,8 +105,25 @@ class DataConfig:
     num_evaluation_clips: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("crop_seconds", "num_validation_batches", "num_evaluation_clips"):
+        for name in (
+            *("crop_seconds", "num_validation_batches", "num_evaluation_clips"),
+            "num_simulated_rooms",
+        ):
             _require_positive(f"data.{name}", getattr(self, name))
+        for name, known in _DATA_CHOICES.items():
+            _require(
+                getattr(self, name) in known,
+                f"`data.{name}` must be one of {', '.join(known)}.",
+                f"{getattr(self, name)!r}",
+                f"Use {known[0]!r}.",
+            )
+        for name in ("room_probability", "clip_probability", "band_limit_probability"):
+            _require(
+                0.0 <= getattr(self, name) <= 1.0,
+                f"`data.{name}` must lie in [0, 1].",
+                f"{getattr(self, name)}",
+                "Use 0 to switch it off.",
+            )
         for low, high in (("snr_min_db", "snr_max_db"), ("level_min_dbfs", "level_max_dbfs")):
             _require(
                 getattr(self, low) <= getattr(self, high),
