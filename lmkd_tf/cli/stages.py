@@ -31,6 +31,7 @@ from lmkd_tf.data.readers import read_corpus
 from lmkd_tf.data.rooms import RoomPool, load_rooms, simulate_rooms
 from lmkd_tf.data.sources import open_store
 from lmkd_tf.data.store import AudioStore
+from lmkd_tf.distill.callbacks import RaiseOnNan
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.distill.objective import objective_of
@@ -109,6 +110,10 @@ class Audio:
             self._rooms("train"),
         )
 
+    def nan_guard(self, train: TrainConfig, first_step: int) -> RaiseOnNan:
+        """Returns a callback that stops at a loss that is not finite, with the batch's files."""
+        return RaiseOnNan(lambda step: self.pair_source(train.batch_size).files(step), first_step)
+
     def validation(self, train: TrainConfig) -> Any:
         """Returns the fixed validation pairs."""
         return validation_pairs(
@@ -186,9 +191,11 @@ def train_teacher(
     keras.utils.set_random_seed(config.seed)
     teacher = build_network(config.teacher, config)
     teacher.compile(optimizer=make_optimizer(train), loss=build_loss(config))
-    pairs = audio.training(train, epochs_done(folder) * train.steps_per_epoch)
+    first_step = epochs_done(folder) * train.steps_per_epoch
+    pairs = audio.training(train, first_step).map(_both_views)
     validation = audio.validation(train).map(_both_views)
-    fit_stage(teacher, pairs.map(_both_views), validation, train, folder, callbacks)
+    callbacks = [audio.nan_guard(train, first_step), *callbacks]
+    fit_stage(teacher, pairs, validation, train, folder, callbacks)
     save_model(teacher, folder / "teacher.keras")
     remove_checkpoint(folder)
 
@@ -208,7 +215,9 @@ def distill_student(
     train = config.distillation_training
     keras.utils.set_random_seed(config.seed)
     distiller = _distiller(config, teacher, build_network(config.student, config), train)
-    pairs = audio.training(train, epochs_done(folder) * train.steps_per_epoch)
+    first_step = epochs_done(folder) * train.steps_per_epoch
+    callbacks = [audio.nan_guard(train, first_step), *callbacks]
+    pairs = audio.training(train, first_step)
     fit_stage(distiller, pairs, audio.validation(train), train, folder, callbacks)
     weights = [w for projector in distiller.projectors for w in projector.get_weights()]
     with atomic_path(folder / "projectors.npz") as temporary:
@@ -317,7 +326,7 @@ def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
         count = len(projector.weights)
         projector.set_weights(weights[:count])
         weights = weights[count:]
-    pairs = audio.training(train, 0)
+    pairs, callbacks = audio.training(train, 0), [audio.nan_guard(train, 0), *callbacks]
     fit_stage(
         distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False
     )

@@ -10,7 +10,6 @@ from absl import logging
 
 from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
 from lmkd_tf.config.schema import TrainConfig
-from lmkd_tf.distill.callbacks import RaiseOnNan
 
 _HISTORY = "history.json"
 _RESUME = "resume"
@@ -77,10 +76,7 @@ def fit_stage(
         is_resumable: Whether the model's weights hold everything there is to resume.
     """
     done = epochs_done(folder) if is_resumable else 0
-    own: list[Any] = [
-        RaiseOnNan(first_step=done * train.steps_per_epoch),
-        HistoryFile(folder / _HISTORY, keep=done),
-    ]
+    own: list[Any] = [HistoryFile(folder / _HISTORY, keep=done)]
     if is_resumable:
         # Built now, so that its variables have one order whether resumed or not.
         model.optimizer.build(model.trainable_variables)

@@ -6,12 +6,13 @@ TensorFlow is imported when a `tf.data` set is made, not before.
 
 from __future__ import annotations
 
+import copy
 import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,6 +101,11 @@ class PairSource:
         self.num_samples = round(settings.crop_seconds * speech.sample_rate_hz)
         sizes = np.array([signal.size for signal in speech.signals])
         self._order = EpochOrder(sizes, self.num_samples, seed)
+        self._names = {
+            "voices": [str(clip.path) for clip in speech.clips],
+            "babblers": [str(clip.path) for clip in speech.clips],
+            "noises": [str(clip.path) for clip in noise.clips],
+        }
 
     @property
     def epoch_length(self) -> int:
@@ -119,6 +125,23 @@ class PairSource:
         first, second, speech = (np.stack(signals) for signals in zip(*pairs, strict=True))
         return first, second, speech
 
+    def files(self, batch_index: int) -> list[str]:
+        """Returns the recordings a batch is made of, to look for a fault in; draws it again.
+
+        Args:
+            batch_index: Index k of the batch, from 0.
+
+        Returns:
+            Paths, each once, in the order in which they are first drawn.
+        """
+        drawn: list[str] = []
+        watched = copy.copy(self)
+        for role, names in self._names.items():
+            pool = getattr(self, role)
+            setattr(watched, role, replace(pool, signals=_Watched(pool.signals, names, drawn)))
+        watched.batch(batch_index)
+        return list(dict.fromkeys(drawn))
+
     def _pair(self, batch_index: int, example: int) -> PairBatch:
         seeds = np.random.SeedSequence([self.seed, batch_index, example])
         rng = np.random.Generator(np.random.Philox(seeds))
@@ -134,6 +157,20 @@ class PairSource:
             rooms=self.rooms,
             place=place,
         )
+
+
+class _Watched(Sequence):
+    """Signals that note the name of each one taken."""
+
+    def __init__(self, signals: Sequence[Any], names: list[str], drawn: list[str]):
+        self._signals, self._names, self._drawn = signals, names, drawn
+
+    def __getitem__(self, index):
+        self._drawn.append(self._names[index])
+        return self._signals[index]
+
+    def __len__(self) -> int:
+        return len(self._signals)
 
 
 def training_pairs(

@@ -3,6 +3,7 @@ import csv
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import soundfile
 
 from lmkd_tf.cli import stages
 from lmkd_tf.cli.stages import Audio, build_network, core_builder, save_model
+from lmkd_tf.config.schema import TrainConfig
 from lmkd_tf.models.enhancer import load_enhancer
 
 
@@ -159,3 +161,12 @@ def test_a_corpus_of_another_layout_trains_with_rooms_and_epochs(road, tmp_path)
         views, speech = next(iter(dataset))
         assert np.isfinite(views["first_view"]).all()
         assert views["first_view"].shape == speech.shape
+
+
+def test_the_files_of_a_step_without_a_finite_loss_are_named():
+    audio = object.__new__(Audio)
+    source = SimpleNamespace(files=lambda step: [f"batch_{step}.flac"])
+    audio.pair_source = lambda batch_size: source if batch_size == 2 else None
+    guard = audio.nan_guard(TrainConfig(batch_size=2), first_step=7)
+    with pytest.raises(FloatingPointError, match=r"nan in step 7, made of batch_7\.flac\. Look"):
+        guard.on_train_batch_end(0, {"loss": float("nan")})

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,24 @@ def test_a_batch_depends_on_seed_and_index(stores):
     assert_equal_batches([later, sooner], [source.batch(9), source.batch(1)])
     assert not np.array_equal(later[0], sooner[0])
     assert not np.array_equal(later[0], other.batch(9)[0])
+
+
+def test_the_files_of_a_batch_are_those_it_depends_on(stores):
+    speech, noise = (
+        replace(store, clips=[replace(c, path=Path(kind) / c.path) for c in store.clips])
+        for kind, store in zip(("speech", "noise"), stores, strict=True)
+    )
+    files = PairSource(speech, noise, SETTINGS, 1, seed=0).files(5)
+    expected = PairSource(speech, noise, SETTINGS, 1, seed=0).batch(5)
+    assert 3 <= len(files) < 10
+    for index, clip in enumerate([*speech.clips, *noise.clips]):
+        signals = [list(store.signals) for store in (speech, noise)]
+        place = signals[index >= 4]
+        place[index % 4 if index < 4 else index - 4] = place[0][::-1] // 2
+        changed = [replace(s, signals=v) for s, v in zip((speech, noise), signals, strict=True)]
+        batch = PairSource(*changed, SETTINGS, 1, seed=0).batch(5)
+        is_same = all(np.array_equal(a, b) for a, b in zip(batch, expected, strict=True))
+        assert is_same == (str(clip.path) not in files), clip.path
 
 
 def test_examples_of_a_batch_differ(stores):
