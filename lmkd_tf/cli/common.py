@@ -28,7 +28,7 @@ def define_flags(config: str, workdir: str | None, data: str | None) -> None:
     """
     flags.DEFINE_string("config", config, "Configuration: a file, or a name in configs/.")
     flags.DEFINE_string("workdir", workdir, "Folder for the results, one folder per stage.")
-    flags.DEFINE_string("data", data, "Folder with speech/ and noise/, each with manifest.csv.")
+    flags.DEFINE_string("data", data, "Corpus of any layout that lmkd-data inspect knows.")
     flags.DEFINE_multi_string(
         "override", [], "Setting to change, such as --override=distill.mixup_alpha=0.4."
     )
@@ -59,7 +59,11 @@ def import_tensorflow_quietly() -> None:
 
 
 def run_program(
-    main: Callable[[list[str]], int | None], text: str, flag_names: Sequence[str]
+    main: Callable[[list[str]], int | None],
+    text: str,
+    flag_names: Sequence[str],
+    *,
+    needs_tensorflow: bool = True,
 ) -> None:
     """Runs a program; a user's mistake ends in one line on stderr and status 1.
 
@@ -67,6 +71,7 @@ def run_program(
         main: Takes the arguments that are not flags; returns an exit status or None.
         text: What the program does and how it is called, for `--help`.
         flag_names: Flags that `--help` lists.
+        needs_tensorflow: Whether to import TensorFlow first.
     """
     # absl looks for both in the module that was started, which is pip's stub here.
     sys.modules["__main__"].__doc__ = "\n" + text
@@ -75,13 +80,16 @@ def run_program(
     if {"--help", "-h", "-help"} & set(sys.argv[1:]):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    app.run(functools.partial(_run_guarded, main))
+    app.run(functools.partial(_run_guarded, main, needs_tensorflow))
 
 
-def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> None:
+def _run_guarded(
+    main: Callable[[list[str]], int | None], needs_tensorflow: bool, arguments: list[str]
+) -> None:
     program = Path(sys.argv[0]).name
     try:
-        import_tensorflow_quietly()
+        if needs_tensorflow:
+            import_tensorflow_quietly()
         status = main(arguments) or 0
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted; run it again to go on.\n")

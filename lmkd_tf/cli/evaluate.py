@@ -3,7 +3,8 @@ r"""Scores a network on held-out noisy speech: PESQ, STOI and SI-SDR by SNR.
 
 Usage:
   lmkd-evaluate --data=FOLDER --output=FOLDER [--preset=NAME | --model=FILE]
-                [--backend=keras|tflite|tflm|firmware] [--split=test | --benchmark=vbdemand96]
+                [--backend=keras|tflite|tflm|firmware]
+                [--split=test | --benchmark=vbdemand96|pairs]
 
 Scores the noisy speech and the enhanced one, prints the table, and writes
 scores.json (every clip, the means, the settings) and scores.md to OUTPUT.
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 # Choices are made on valid; the table is made on test.
 SPLITS = ("test", "valid")
-BENCHMARKS = ("vbdemand96",)
+# `pairs`: the noisy and clean test files of the corpus itself, as in VoiceBank+DEMAND.
+BENCHMARKS = ("vbdemand96", "pairs")
 
 
 def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -77,20 +79,23 @@ def read_clips(data: Path, split: str, benchmark: str | None) -> "list[Evaluatio
     Args:
         data: Data folder.
         split: `"test"` or `"valid"`.
-        benchmark: Name of a folder in `benchmark/`, or None for the split.
+        benchmark: Name of a folder in `benchmark/`, `"pairs"` for the noisy and clean files
+            of the corpus itself, or None to mix those of the split.
 
     Returns:
         Clips with a clean reference.
     """
     from lmkd_tf.config.schema import DataConfig
-    from lmkd_tf.data.folder import read_folder
-    from lmkd_tf.data.pipeline import EVALUATION_SEED, benchmark_set, evaluation_set
-    from lmkd_tf.data.store import load_store
+    from lmkd_tf.data.pipeline import EVALUATION_SEED, benchmark_set, evaluation_set, paired_set
+    from lmkd_tf.data.readers import read_corpus
+    from lmkd_tf.data.sources import open_store
 
+    if benchmark == "pairs":
+        return paired_set(read_corpus(data, required_splits=()))
     if benchmark:
         return benchmark_set(data / "benchmark" / benchmark)
-    corpus, settings = read_folder(data), DataConfig()
-    stores = [load_store(clips) for clips in (corpus.speech_in(split), corpus.noise_in(split))]
+    corpus, settings = read_corpus(data, required_splits=(split,)), DataConfig()
+    stores = [open_store(clips) for clips in (corpus.speech_in(split), corpus.noise_in(split))]
     for store in stores:
         if store.skipped:
             sys.stderr.write(f"Left out:\n{store.describe_skipped()}\n")

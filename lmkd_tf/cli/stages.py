@@ -5,7 +5,7 @@ import copy
 import functools
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,18 @@ from lmkd_tf.compress.quantization import calibrate_ranges, quantize
 from lmkd_tf.compress.twin import make_twin
 from lmkd_tf.config.files import atomic_path, write_json
 from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, TrainConfig
-from lmkd_tf.data.folder import read_folder
 from lmkd_tf.data.index import SPLITS, clips_in
 from lmkd_tf.data.mixing import MixSettings
-from lmkd_tf.data.pipeline import EVALUATION_SEED, training_pairs, validation_pairs
-from lmkd_tf.data.store import AudioStore, load_store
+from lmkd_tf.data.pipeline import (
+    EVALUATION_SEED,
+    PairSource,
+    training_pairs,
+    validation_pairs,
+)
+from lmkd_tf.data.readers import read_corpus
+from lmkd_tf.data.rooms import RoomPool, load_rooms, simulate_rooms
+from lmkd_tf.data.sources import open_store
+from lmkd_tf.data.store import AudioStore
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.distill.objective import objective_of
@@ -39,17 +46,18 @@ OnProgress = Callable[[int, int], None]
 
 
 class Audio:
-    """The recordings of a data folder, decoded once and shared by the stages.
+    """The recordings of a corpus, opened once and shared by the stages.
 
     Args:
-        folder: Data folder (see `lmkd_tf.data.folder.read_folder`).
+        folder: Corpus of any layout (see `lmkd_tf.data.readers.read_corpus`).
         config: Resolved configuration.
     """
 
-    def __init__(self, folder: Path, config: ExperimentConfig):
-        self.corpus = read_folder(folder)
+    def __init__(self, folder: str | Path, config: ExperimentConfig):
+        self.corpus = read_corpus(folder)
         self._config = config
         self._stores: dict[tuple[str, str], AudioStore] = {}
+        self._room_pools: dict[str, RoomPool] = {}
 
     def with_config(self, config: ExperimentConfig) -> "Audio":
         """Returns the same recordings for another configuration, decoded once."""
@@ -71,7 +79,7 @@ class Audio:
         if key not in self._stores:
             clips = clips_in(getattr(self.corpus, kind), split, kind)
             rate_hz = self._config.stft.sample_rate_hz
-            self._stores[key] = load_store(clips, rate_hz, on_progress=on_progress)
+            self._stores[key] = open_store(clips, rate_hz, on_progress=on_progress)
             if self._stores[key].skipped:
                 logging.warning(
                     "Skipped in %s/%s:\n%s", kind, split, self._stores[key].describe_skipped()
@@ -87,6 +95,18 @@ class Audio:
             batch_size=train.batch_size,
             seed=self._config.seed,
             first_batch=first_batch,
+            rooms=self._rooms("train"),
+        )
+
+    def pair_source(self, batch_size: int) -> PairSource:
+        """Returns the source of the training pairs."""
+        return PairSource(
+            self.store("speech", "train"),
+            self.store("noise", "train"),
+            self._mix_settings(),
+            batch_size,
+            self._config.seed,
+            self._rooms("train"),
         )
 
     def validation(self, train: TrainConfig) -> Any:
@@ -98,12 +118,29 @@ class Audio:
             batch_size=train.batch_size,
             num_batches=self._config.data.num_validation_batches,
             seed=EVALUATION_SEED,
+            rooms=self._rooms("valid"),
         )
 
     def _mix_settings(self) -> MixSettings:
         data = self._config.data
-        names = ("crop_seconds", "snr_min_db", "snr_max_db", "level_min_dbfs", "level_max_dbfs")
+        names = {f.name for f in fields(MixSettings)} & {f.name for f in fields(data)}
         return MixSettings(**{name: getattr(data, name) for name in names})
+
+    def _rooms(self, split: str) -> RoomPool | None:
+        """Returns rooms of the corpus or, where it has none, simulated ones."""
+        data, rate_hz = self._config.data, self._config.stft.sample_rate_hz
+        if data.room_probability == 0.0:
+            return None
+        if split not in self._room_pools:
+            listed = [clip for clip in self.corpus.responses if clip.split == split]
+            self._room_pools[split] = (
+                load_rooms(listed, rate_hz)
+                if listed
+                else simulate_rooms(
+                    data.num_simulated_rooms, seed=SPLITS.index(split), sample_rate_hz=rate_hz
+                )
+            )
+        return self._room_pools[split]
 
 
 @dataclass(frozen=True)

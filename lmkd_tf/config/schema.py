@@ -61,6 +61,9 @@ class StftConfig:
         return self.fft_length // 2 + 1
 
 
+_DATA_CHOICES = {"speech_level": ("frames", "p56"), "sampling": ("random", "epochs")}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What training pairs and evaluation clips are made of.
@@ -71,6 +74,14 @@ class DataConfig:
         snr_max_db: Highest signal-to-noise ratio drawn, in dB.
         level_min_dbfs: Lowest level of the noisy pair, in dBFS.
         level_max_dbfs: Highest level of the noisy pair, in dBFS.
+        speech_level: How the level of speech is measured: `"frames"` or `"p56"` (ITU-T P.56).
+        sampling: `"random"` crops, or `"epochs"`: all speech once before any comes again.
+        max_noises: Most noises at once, at least 2.
+        room_probability: Share of training pairs in a room.
+        early_ms: Early reverberation that stays in the clean target, in ms.
+        num_simulated_rooms: Rooms to simulate where the corpus has no responses.
+        clip_probability: Share of noisy views that are clipped.
+        band_limit_probability: Share of pairs that are low-pass filtered.
         num_validation_batches: Batches of the `valid` split after each epoch.
         evaluation_snrs_db: Ratios of the fixed evaluation clips, in dB.
         num_evaluation_clips: Clips of the `test` split that are scored.
@@ -81,13 +92,38 @@ class DataConfig:
     snr_max_db: float = 20.0
     level_min_dbfs: float = -40.0
     level_max_dbfs: float = -12.0
+    speech_level: str = "frames"
+    sampling: str = "random"
+    max_noises: int = 2
+    room_probability: float = 0.0
+    early_ms: float = 50.0
+    num_simulated_rooms: int = 200
+    clip_probability: float = 0.0
+    band_limit_probability: float = 0.0
     num_validation_batches: int = 8
     evaluation_snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)
     num_evaluation_clips: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("crop_seconds", "num_validation_batches", "num_evaluation_clips"):
+        for name in (
+            *("crop_seconds", "num_validation_batches", "num_evaluation_clips"),
+            "num_simulated_rooms",
+        ):
             _require_positive(f"data.{name}", getattr(self, name))
+        for name, known in _DATA_CHOICES.items():
+            _require(
+                getattr(self, name) in known,
+                f"`data.{name}` must be one of {', '.join(known)}.",
+                f"{getattr(self, name)!r}",
+                f"Use {known[0]!r}.",
+            )
+        for name in ("room_probability", "clip_probability", "band_limit_probability"):
+            _require(
+                0.0 <= getattr(self, name) <= 1.0,
+                f"`data.{name}` must lie in [0, 1].",
+                f"{getattr(self, name)}",
+                "Use 0 to switch it off.",
+            )
         for low, high in (("snr_min_db", "snr_max_db"), ("level_min_dbfs", "level_max_dbfs")):
             _require(
                 getattr(self, low) <= getattr(self, high),

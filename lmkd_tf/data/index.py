@@ -21,6 +21,10 @@ class Clip:
         category: Kind of noise; empty for speech.
         treble_lift_db: Gain in dB of the high shelf above 4 kHz applied when the
             file is loaded, to undo a codec's dull treble.
+        minus: Clean file whose samples are taken off, which leaves the noise of a
+            noisy recording; None for a plain file.
+        record: Index in `path` where that is a container of many clips; None for a
+            plain file.
     """
 
     path: Path
@@ -29,6 +33,31 @@ class Clip:
     group: str
     category: str = ""
     treble_lift_db: float = 0.0
+    minus: Path | None = None
+    record: int | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Names a noisy recording and its clean reference, for scores only.
+
+    Args:
+        noisy: The noisy file.
+        clean: The clean file of the same length.
+        seconds: Length in s; 0 where unknown.
+        split: `"train"`, `"valid"` or `"test"`.
+        group: Speaker, or the recording where the speaker is unknown.
+        category: Kind of noise; empty where unknown.
+        snr_db: SNR in dB as the corpus states it; None where it does not.
+    """
+
+    noisy: Path
+    clean: Path
+    seconds: float
+    split: str
+    group: str
+    category: str = ""
+    snr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +70,9 @@ class Corpus:
         speech: Clean speech clips.
         noise: Noise clips.
         description: One or two sentences for a reader of the report.
+        pairs: Noisy files with their clean references.
+        responses: Room impulse responses.
+        layout: Name of the layout it was read by.
     """
 
     name: str
@@ -48,6 +80,9 @@ class Corpus:
     speech: tuple[Clip, ...]
     noise: tuple[Clip, ...]
     description: str
+    pairs: tuple[Pair, ...] = ()
+    responses: tuple[Clip, ...] = ()
+    layout: str = "corpus folder"
 
     def speech_in(self, split: str) -> tuple[Clip, ...]:
         """Returns the speech clips of `split`, never an empty tuple.
@@ -82,7 +117,8 @@ def clips_in(clips: tuple[Clip, ...], split: str, kind: str) -> tuple[Clip, ...]
         raise ValueError(
             f"Every split that is used must hold at least one {kind} file. "
             f"Received no {kind} in split '{split}'; there is: {describe_splits(clips)}. "
-            f"Add '{split}' rows to {kind}/manifest.csv, or ask for another split."
+            f"Add '{split}' rows to {kind}/manifest.csv or {kind} of that split to the corpus, "
+            "or ask for another split."
         )
     return selected
 

@@ -5,13 +5,15 @@ Speech and noise come from pools, which are stores with what drawing needs: weig
 levels, and which clips share a speaker.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfilt
 
 from lmkd_tf.data.store import AudioStore
-from lmkd_tf.dsp.level import db_to_gain, gain_to_dbfs, rms_dbfs
+from lmkd_tf.dsp.level import SPEECH_LEVELS, db_to_gain, gain_to_dbfs, rms_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
 # Joint of a looped clip, and pause between two utterances of one speaker.
@@ -26,8 +28,14 @@ _MAX_DRAWS = 5
 _MIN_BABBLE_VOICES, _MAX_BABBLE_VOICES = 3, 6
 _BABBLE_SPREAD_DB = 4.0
 _TWO_NOISES_SPREAD_DB = 6.0
+SAMPLINGS = ("random", "epochs")
+_PROBABILITIES = (
+    *("partial_silence", "two_noises", "babble", "tilt"),
+    *("room", "clip", "band_limit"),
+)
 _TILT_PIVOT_HZ = 1000.0
 _SCALE_DBFS = -26.0
+_BAND_LIMIT_ORDER = 8
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,22 @@ class MixSettings:
         level_max_dbfs: Highest RMS level; less where a peak would pass `peak_limit`.
         peak_limit: Largest sample magnitude of views and speech, in (0, 1].
         partial_silence_probability: Share of crops that are partly without speech.
-        two_noises_probability: Share of noises that are a sum of two recordings.
+        two_noises_probability: Share of noises that are a sum of recordings.
         babble_probability: Share of noises made of 3 to 6 other speakers.
         tilt_probability: Share of noises whose spectrum is tilted.
         tilt_max_db: Largest gain of the tilt in dB, treble over bass, up or down.
+        max_noises: Most recordings in such a sum, at least 2.
+        room_probability: Share of pairs whose speech is heard in a room.
+        early_ms: Reverberation up to this many ms after the direct sound stays in the
+            clean target.
+        clip_probability: Share of views that are clipped.
+        clip_max_db: Deepest clipping: the limit lies up to this many dB below the peak.
+        band_limit_probability: Share of pairs that are low-pass filtered, target and all.
+        band_limits_hz: Cut-off frequencies to draw from, in Hz.
+        speech_level: How the level of speech is measured for the SNR: `"frames"` (see
+            `active_level_dbfs`) or `"p56"` (ITU-T P.56).
+        sampling: `"random"`: every second of speech is equally likely in every crop; or
+            `"epochs"`: all speech once, in shuffled order, before any of it comes again.
 
     Raises:
         ValueError: If a range is empty or a probability is not in [0, 1].
@@ -62,6 +82,15 @@ class MixSettings:
     babble_probability: float = 0.1
     tilt_probability: float = 0.3
     tilt_max_db: float = 6.0
+    max_noises: int = 2
+    room_probability: float = 0.0
+    early_ms: float = 50.0
+    clip_probability: float = 0.0
+    clip_max_db: float = 12.0
+    band_limit_probability: float = 0.0
+    band_limits_hz: tuple[float, ...] = (3400.0, 4000.0, 5500.0, 7000.0)
+    speech_level: str = "frames"
+    sampling: str = "random"
 
     def __post_init__(self) -> None:
         _require(self.crop_seconds >= 0.1, "`crop_seconds` must be at least 0.1 s", self)
@@ -73,7 +102,16 @@ class MixSettings:
         )
         _require(0.0 < self.peak_limit <= 1.0, "`peak_limit` must be in (0, 1]", self)
         _require(self.tilt_max_db >= 0.0, "`tilt_max_db` must not be negative", self)
-        for name in ("partial_silence", "two_noises", "babble", "tilt"):
+        _require(self.max_noises >= 2, "`max_noises` must be at least 2", self)
+        _require(self.early_ms >= 0.0, "`early_ms` must not be negative", self)
+        _require(self.clip_max_db > 0.0, "`clip_max_db` must be above 0 dB", self)
+        limits_hz = self.band_limits_hz
+        is_audible = len(limits_hz) > 0 and min(limits_hz) >= 100.0
+        _require(is_audible, "`band_limits_hz` must hold frequencies of at least 100 Hz", self)
+        for name, known in (("speech_level", SPEECH_LEVELS), ("sampling", SAMPLINGS)):
+            rule = f"`{name}` must be one of {', '.join(known)}"
+            _require(getattr(self, name) in known, rule, self)
+        for name in _PROBABILITIES:
             probability = getattr(self, f"{name}_probability")
             rule = f"`{name}_probability` must be in [0, 1]"
             _require(0.0 <= probability <= 1.0, rule, self)
@@ -96,7 +134,7 @@ class SpeechPool:
         sample_rate_hz: Sample rate in Hz.
     """
 
-    signals: list[np.ndarray]
+    signals: Sequence[Any]
     groups: list[str]
     cumulative: np.ndarray
     members: dict[str, np.ndarray]
@@ -114,10 +152,25 @@ class NoisePool:
         sample_rate_hz: Sample rate in Hz.
     """
 
-    signals: list[np.ndarray]
+    signals: Sequence[Any]
     cumulative: np.ndarray
-    levels_dbfs: np.ndarray
+    levels_dbfs: Sequence[float]
     sample_rate_hz: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Names one part of one clip, to draw a crop from.
+
+    Args:
+        clip: Index of the clip in its pool.
+        part: Which part of it, from 0.
+        num_parts: Number of parts of that clip.
+    """
+
+    clip: int
+    part: int
+    num_parts: int
 
 
 def speech_pool(store: AudioStore, *, is_for_babble: bool = False) -> SpeechPool:
@@ -160,11 +213,13 @@ def noise_pool(store: AudioStore) -> NoisePool:
     for name, size in zip(names, sizes, strict=True):
         totals[name] += size
     weights = sizes / np.sqrt([totals[name] for name in names])
-    levels = [rms_dbfs(int16_to_float(signal)) for signal in store.signals]
+    levels = store.levels_dbfs
+    if levels is None:
+        levels = [rms_dbfs(int16_to_float(signal)) for signal in store.signals]
     return NoisePool(
         signals=store.signals,
         cumulative=np.cumsum(weights / weights.sum()),
-        levels_dbfs=np.array(levels),
+        levels_dbfs=levels,
         sample_rate_hz=store.sample_rate_hz,
     )
 
@@ -194,10 +249,10 @@ def loop_clip(
     """
     if offset + num_samples <= signal.size:
         return int16_to_float(signal[offset : offset + num_samples])
-    clip = int16_to_float(signal)
+    clip = int16_to_float(signal[:])
     fade = min(fade_samples, signal.size // 4)
     joint = signal.size - fade
-    rise = np.sin(0.5 * np.pi * (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1))
+    rise = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / max(fade, 1)).astype(np.float32)
     crossed = clip[joint:] * rise[::-1] + clip[:fade] * rise
     period = np.concatenate([crossed, clip[fade:joint]])
     repeats = np.tile(period, 2 + num_samples // period.size)
@@ -307,9 +362,13 @@ def draw_noise(
     if not noise.any():  # Also where the talker is the only voice.
         noise = draw_noise_clip(rng, noises, num_samples)
     if 0.0 <= kind - settings.babble_probability < settings.two_noises_probability:
-        spread_db = rng.uniform(-_TWO_NOISES_SPREAD_DB, _TWO_NOISES_SPREAD_DB)
-        second = draw_noise_clip(rng, noises, num_samples)
-        noise = noise + second * np.float32(db_to_gain(spread_db))
+        # No draw where there is no choice, so that older seeds give what they gave.
+        is_pair = settings.max_noises == 2
+        num_noises = 2 if is_pair else int(rng.integers(2, settings.max_noises + 1))
+        for _ in range(num_noises - 1):
+            spread_db = rng.uniform(-_TWO_NOISES_SPREAD_DB, _TWO_NOISES_SPREAD_DB)
+            other = draw_noise_clip(rng, noises, num_samples)
+            noise = noise + other * np.float32(db_to_gain(spread_db))
     if tilted < settings.tilt_probability:
         tilt_db = rng.uniform(-settings.tilt_max_db, settings.tilt_max_db)
         noise = tilt_spectrum(noise, tilt_db, noises.sample_rate_hz)
@@ -317,7 +376,10 @@ def draw_noise(
 
 
 def draw_speech(
-    rng: np.random.Generator, pool: SpeechPool, settings: MixSettings
+    rng: np.random.Generator,
+    pool: SpeechPool,
+    settings: MixSettings,
+    place: Place | None = None,
 ) -> tuple[np.ndarray, str]:
     """Draws one crop of clean speech and its speaker.
 
@@ -329,6 +391,7 @@ def draw_speech(
         rng: Generator of all draws.
         pool: Speech to draw from.
         settings: Crop length and share of partly silent crops.
+        place: Which clip, and which part of it; drawn at random if None.
 
     Returns:
         Speech, float32, shape `(N,)`, at its recorded level, and the speaker.
@@ -337,10 +400,13 @@ def draw_speech(
     num_wanted = num_samples
     if rng.random() < settings.partial_silence_probability:
         num_wanted = int(num_samples * rng.uniform(_MIN_SPEECH_SHARE, _MAX_SPEECH_SHARE))
-    index = draw_index(rng, pool.cumulative)
+    index = draw_index(rng, pool.cumulative) if place is None else place.clip
     signal = pool.signals[index]
     if signal.size >= num_wanted:
-        offset = int(rng.integers(signal.size - num_wanted + 1))
+        part_of, num_parts = (0, 1) if place is None else (place.part, place.num_parts)
+        room = signal.size - num_wanted + 1
+        first, last = part_of * room // num_parts, (part_of + 1) * room // num_parts
+        offset = first + int(rng.integers(max(last - first, 1)))
         part = int16_to_float(signal[offset : offset + num_wanted])
     else:
         part = _join_clips(rng, pool, index, num_wanted)
@@ -353,13 +419,13 @@ def _join_clips(
     """Returns up to `num_wanted` samples of one speaker's clips, float32, in random order."""
     members = pool.members[pool.groups[first]]
     others = rng.permutation(members[members != first])[: _MAX_CLIPS_PER_CROP - 1]
-    parts = [pool.signals[first]]
+    parts = [pool.signals[first][:]]
     length = parts[0].size
     for index in others:
         if length >= num_wanted:
             break
         pause = int(rng.uniform(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS) * pool.sample_rate_hz)
-        parts += [np.zeros(pause, dtype=np.int16), pool.signals[index]]
+        parts += [np.zeros(pause, dtype=np.int16), pool.signals[index][:]]
         length += pause + pool.signals[index].size
     return int16_to_float(np.concatenate(parts)[:num_wanted])
 
@@ -378,3 +444,35 @@ def _place(
     crop[start : start + fade] *= ramp
     crop[start + part.size - fade : start + part.size] *= ramp[::-1]
     return crop
+
+
+def clip_peaks(samples: np.ndarray, depth_db: float) -> np.ndarray:
+    """Clips a signal hard at a limit below its own peak, as an overdriven input does.
+
+    Args:
+        samples: Signal, float32, shape `(N,)`.
+        depth_db: How far the limit lies below the peak, in dB.
+
+    Returns:
+        Clipped signal, float32, shape `(N,)`.
+    """
+    limit = np.float32(np.abs(samples).max(initial=0.0) * db_to_gain(-depth_db))
+    return np.clip(samples, -limit, limit)
+
+
+def limit_band(samples: np.ndarray, cutoff_hz: float, sample_rate_hz: int) -> np.ndarray:
+    """Takes away what lies above a frequency, as a narrow channel does.
+
+    Args:
+        samples: Signals, float32, shape `(..., N)`.
+        cutoff_hz: Frequency with half the power left, in Hz; at or above half the sample
+            rate nothing is taken away.
+        sample_rate_hz: Sample rate in Hz.
+
+    Returns:
+        Filtered signals, float32, same shape (8th-order Butterworth, causal).
+    """
+    if cutoff_hz >= 0.5 * sample_rate_hz:
+        return samples
+    sections = butter(_BAND_LIMIT_ORDER, cutoff_hz, fs=sample_rate_hz, output="sos")
+    return np.asarray(sosfilt(sections, samples.astype(np.float64)), dtype=np.float32)

@@ -7,7 +7,17 @@ views different targets, and the premise would silently fail, so a pair has one 
 
 import numpy as np
 
-from lmkd_tf.data.mixing import MixSettings, NoisePool, SpeechPool, draw_noise, draw_speech
+from lmkd_tf.data.mixing import (
+    MixSettings,
+    NoisePool,
+    Place,
+    SpeechPool,
+    clip_peaks,
+    draw_noise,
+    draw_speech,
+    limit_band,
+)
+from lmkd_tf.data.rooms import RoomPool, draw_room, reverberate
 from lmkd_tf.dsp.level import (
     SILENCE_DBFS,
     active_level_dbfs,
@@ -15,6 +25,7 @@ from lmkd_tf.dsp.level import (
     gain_to_dbfs,
     mean_power,
     power_to_dbfs,
+    speech_level_dbfs,
 )
 
 # Level that stands for the speech where a crop has none, so that the noise still gets one.
@@ -27,12 +38,13 @@ def mix_pair(
     snrs_db: np.ndarray,
     level_dbfs: float,
     *,
+    target: np.ndarray | None = None,
     peak_limit: float = 0.99,
-    sample_rate_hz: int = 16000,
+    speech_dbfs: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mixes one clean crop with V noises and applies one common gain.
 
-    ``view_v = gain * (speech + noise_gain_v * noise_v)`` and ``clean = gain * speech``
+    ``view_v = gain * (speech + noise_gain_v * noise_v)`` and ``clean = gain * target``
     with the same ``gain``: the mean power of the views comes to `level_dbfs`, or to less
     where a sample of any of the signals would pass `peak_limit`. Nothing is clipped.
 
@@ -41,8 +53,11 @@ def mix_pair(
         noises: Noises, float32, shape `(V, N)`, any level.
         snrs_db: Active speech level over noise RMS for each view, in dB, shape `(V,)`.
         level_dbfs: RMS level of the views together in dBFS.
+        target: What the views are to be cleaned to, float32, shape `(N,)`; `speech` if
+            None. With reverberant speech it is the early part.
         peak_limit: Largest sample magnitude, in (0, 1].
-        sample_rate_hz: Sample rate in Hz.
+        speech_dbfs: Active level of `speech` in dBFS; if None it is measured by frames
+            at 16 kHz.
 
     Returns:
         Views, float32, shape `(V, N)`, and the clean crop, float32, shape `(N,)`.
@@ -56,7 +71,9 @@ def mix_pair(
             f"Received {speech.shape}, {noises.shape} and {np.shape(snrs_db)}. "
             "Cut the noises to the crop and give one SNR for each."
         )
-    speech_dbfs = active_level_dbfs(speech, sample_rate_hz)
+    target = speech if target is None else target
+    if speech_dbfs is None:
+        speech_dbfs = active_level_dbfs(speech)
     if speech_dbfs <= SILENCE_DBFS:
         speech_dbfs = _NO_SPEECH_DBFS
     gains = [
@@ -64,11 +81,11 @@ def mix_pair(
         for noise, snr_db in zip(noises, snrs_db, strict=True)
     ]
     views = speech + noises * np.array(gains, dtype=np.float32)[:, np.newaxis]
-    peak = float(max(np.abs(views).max(), np.abs(speech).max()))
+    peak = float(max(np.abs(views).max(), np.abs(speech).max(), np.abs(target).max()))
     gain = db_to_gain(level_dbfs - power_to_dbfs(mean_power(views)))
     # The factor keeps rounding to float32 from passing the limit.
     gain = np.float32(min(gain, 0.9999 * peak_limit / peak) if peak > 0.0 else 1.0)
-    return views * gain, speech * gain
+    return views * gain, target * gain
 
 
 def draw_pair(
@@ -76,11 +93,16 @@ def draw_pair(
     voices: SpeechPool,
     noises: NoisePool,
     settings: MixSettings,
+    *,
     babblers: SpeechPool | None = None,
+    rooms: RoomPool | None = None,
+    place: Place | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one clean crop and two noisy views of it.
 
-    Each view has a noise and an SNR of its own; the level is drawn once for the pair.
+    Each view has a noise and an SNR of its own; level, room and band are drawn once for
+    the pair. A setting that is switched off draws nothing, so switching one on leaves
+    speech, noises, SNRs and level of every pair as they were.
 
     Args:
         rng: Generator of all draws.
@@ -88,19 +110,38 @@ def draw_pair(
         noises: Noise of the same split.
         settings: Ranges and shares.
         babblers: Speech for babble; `voices` if None.
+        rooms: Room impulse responses of the same split, if any.
+        place: Which part of which clip; drawn at random if None.
 
     Returns:
-        First view, second view and speech, float32, shape `(N,)` each.
+        First view, second view and clean target, float32, shape `(N,)` each.
     """
-    speech, talker = draw_speech(rng, voices, settings)
+    speech, talker = draw_speech(rng, voices, settings, place)
     babblers = babblers or voices
     noise_pair = np.stack([draw_noise(rng, noises, babblers, talker, settings) for _ in range(2)])
+    snrs_db = rng.uniform(settings.snr_min_db, settings.snr_max_db, size=2)
+    level_dbfs = rng.uniform(settings.level_min_dbfs, settings.level_max_dbfs)
+    rate_hz, target = voices.sample_rate_hz, speech
+    if rooms is not None and rng.random() < settings.room_probability:
+        speech, target = reverberate(speech, draw_room(rng, rooms), settings.early_ms, rate_hz)
+    if rng.random() < settings.band_limit_probability:
+        cutoff_hz = settings.band_limits_hz[rng.integers(len(settings.band_limits_hz))]
+        signals = limit_band(np.stack([speech, target, *noise_pair]), cutoff_hz, rate_hz)
+        speech, target, noise_pair = signals[0], signals[1], signals[2:]
     views, clean = mix_pair(
         speech,
         noise_pair,
-        rng.uniform(settings.snr_min_db, settings.snr_max_db, size=2),
-        rng.uniform(settings.level_min_dbfs, settings.level_max_dbfs),
+        snrs_db,
+        level_dbfs,
+        target=target,
         peak_limit=settings.peak_limit,
-        sample_rate_hz=voices.sample_rate_hz,
+        speech_dbfs=speech_level_dbfs(speech, rate_hz, settings.speech_level),
     )
-    return views[0], views[1], clean
+    first, second = (_maybe_clip(rng, view, settings) for view in views)
+    return first, second, clean
+
+
+def _maybe_clip(rng: np.random.Generator, view: np.ndarray, settings: MixSettings) -> np.ndarray:
+    if rng.random() >= settings.clip_probability:
+        return view
+    return clip_peaks(view, rng.uniform(0.0, settings.clip_max_db))

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmkd_tf.data.epochs import EpochOrder
+from lmkd_tf.data.index import Corpus, Pair
 from lmkd_tf.data.mixing import MixSettings, loop_clip, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
-from lmkd_tf.data.store import AudioStore, read_mono
+from lmkd_tf.data.rooms import RoomPool
+from lmkd_tf.data.store import AudioStore, read_mono, resample
+from lmkd_tf.dsp.level import active_level_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
 if TYPE_CHECKING:
@@ -55,12 +59,17 @@ class EvaluationClip:
 class PairSource:
     """Makes batches of pairs; batch k depends on the seed and k alone.
 
+    With `sampling="random"` every crop is drawn anew. With `sampling="epochs"` the crops
+    of batches 0, 1, ... go through all speech, each part of it once per epoch, in an order
+    that is shuffled anew for every epoch; a batch may span two epochs.
+
     Args:
         speech: Speech of one split.
         noise: Noise of the same split.
         settings: How crops are drawn.
         batch_size: Pairs in a batch.
         seed: Seed of all draws, not negative.
+        rooms: Room impulse responses of the same split, if any.
 
     Raises:
         ValueError: If the stores differ in sample rate, or a number is out of range.
@@ -73,6 +82,7 @@ class PairSource:
         settings: MixSettings,
         batch_size: int,
         seed: int,
+        rooms: RoomPool | None = None,
     ) -> None:
         _check_rates(speech, noise)
         if batch_size < 1 or seed < 0:
@@ -86,7 +96,15 @@ class PairSource:
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
+        self.rooms = rooms
         self.num_samples = round(settings.crop_seconds * speech.sample_rate_hz)
+        sizes = np.array([signal.size for signal in speech.signals])
+        self._order = EpochOrder(sizes, self.num_samples, seed)
+
+    @property
+    def epoch_length(self) -> int:
+        """Number of crops in an epoch: how many fit into the speech, but one per clip."""
+        return self._order.epoch_length
 
     def batch(self, batch_index: int) -> PairBatch:
         """Draws one batch.
@@ -104,7 +122,18 @@ class PairSource:
     def _pair(self, batch_index: int, example: int) -> PairBatch:
         seeds = np.random.SeedSequence([self.seed, batch_index, example])
         rng = np.random.Generator(np.random.Philox(seeds))
-        return draw_pair(rng, self.voices, self.noises, self.settings, self.babblers)
+        place = None
+        if self.settings.sampling == "epochs":
+            place = self._order.place(batch_index * self.batch_size + example)
+        return draw_pair(
+            rng,
+            self.voices,
+            self.noises,
+            self.settings,
+            babblers=self.babblers,
+            rooms=self.rooms,
+            place=place,
+        )
 
 
 def training_pairs(
@@ -115,6 +144,7 @@ def training_pairs(
     batch_size: int,
     seed: int,
     first_batch: int = 0,
+    rooms: RoomPool | None = None,
 ) -> tf.data.Dataset:
     """Makes the endless set of training pairs, two noisy views of each clean crop.
 
@@ -128,6 +158,7 @@ def training_pairs(
         batch_size: Pairs in a batch.
         seed: Seed of all draws, not negative.
         first_batch: Index of the first batch.
+        rooms: Room impulse responses of the same split, if any.
 
     Returns:
         Batches of `({"first_view": (B, N), "second_view": (B, N)}, speech (B, N))`,
@@ -136,7 +167,7 @@ def training_pairs(
     Raises:
         ValueError: If the stores differ in sample rate, or a number is out of range.
     """
-    source = PairSource(speech, noise, settings, batch_size, seed)
+    source = PairSource(speech, noise, settings, batch_size, seed, rooms)
     if first_batch < 0:
         raise ValueError(
             "`first_batch` must not be negative. "
@@ -153,6 +184,7 @@ def validation_pairs(
     batch_size: int,
     num_batches: int,
     seed: int,
+    rooms: RoomPool | None = None,
 ) -> tf.data.Dataset:
     """Makes a fixed, finite set of pairs in the structure of `training_pairs`.
 
@@ -166,6 +198,7 @@ def validation_pairs(
         batch_size: Pairs in a batch.
         num_batches: Number of batches.
         seed: Seed of all draws, not negative.
+        rooms: Room impulse responses of the same split, if any.
 
     Returns:
         `num_batches` batches, the same ones in every pass.
@@ -179,9 +212,15 @@ def validation_pairs(
             f"Received {num_batches}. Pass the number of validation batches."
         )
     plain = replace(
-        settings, two_noises_probability=0.0, babble_probability=0.0, tilt_probability=0.0
+        settings,
+        two_noises_probability=0.0,
+        babble_probability=0.0,
+        tilt_probability=0.0,
+        clip_probability=0.0,
+        band_limit_probability=0.0,
+        sampling="random",
     )
-    source = PairSource(speech, noise, plain, batch_size, seed)
+    source = PairSource(speech, noise, plain, batch_size, seed, rooms)
     return _dataset_of(source, 0, num_batches).cache().prefetch(_PREFETCH_BATCHES)
 
 
@@ -283,7 +322,7 @@ def _mix_utterance(
         segment[np.newaxis, :],
         np.array([snr_db]),
         level_dbfs,
-        sample_rate_hz=sample_rate_hz,
+        speech_dbfs=active_level_dbfs(int16_to_float(utterance), sample_rate_hz),
     )
     return views[0], clean
 
@@ -303,7 +342,7 @@ def _list_utterances(rng: np.random.Generator, speech: AudioStore) -> list[tuple
     members: dict[str, list[np.ndarray]] = {}
     for clip, signal in zip(speech.clips, speech.signals, strict=True):
         if signal.size <= longest:
-            members.setdefault(clip.group, []).append(signal)
+            members.setdefault(clip.group, []).append(signal[:])
     if not members:
         raise ValueError(
             f"An evaluation set needs utterances of at most {_MAX_UTTERANCE_SECONDS:g} s. "
@@ -338,6 +377,45 @@ def _join_short(signals: list[np.ndarray], speech: AudioStore) -> list[np.ndarra
         else:
             joined.append(signal)
     return joined
+
+
+def paired_set(corpus: Corpus, split: str = "test") -> list[EvaluationClip]:
+    """Reads the noisy and clean files that a corpus pairs, for reporting only.
+
+    Args:
+        corpus: Corpus with pairs.
+        split: Their split.
+
+    Returns:
+        One clip per pair, 16 kHz; other rates are resampled, both files the same way. An
+        SNR that the corpus does not state is NaN.
+
+    Raises:
+        ValueError: If there is no pair in that split, or one cannot be used.
+    """
+    pairs = [pair for pair in corpus.pairs if pair.split == split]
+    if not pairs:
+        raise ValueError(
+            f"The corpus must have noisy and clean files in split '{split}'. "
+            f"Received {corpus.name} ({corpus.layout}) with none. Leave out --benchmark."
+        )
+    return [_read_pair(pair) for pair in pairs]
+
+
+def _read_pair(pair: Pair) -> EvaluationClip:
+    noisy, clean = (_decode_whole(path) for path in (pair.noisy, pair.clean))
+    if noisy.shape != clean.shape:
+        raise ValueError(
+            "A noisy file and its clean reference must have the same length. "
+            f"Received {noisy.size} and {clean.size} samples for {pair.noisy}. Restore the pair."
+        )
+    snr_db = float("nan") if pair.snr_db is None else pair.snr_db
+    return EvaluationClip(pair.noisy.stem, noisy, clean, snr_db, pair.category or "unknown")
+
+
+def _decode_whole(path: Path) -> np.ndarray:
+    samples, sample_rate_hz = read_mono(path)
+    return resample(samples, sample_rate_hz, 16000)
 
 
 def benchmark_set(path: str | Path) -> list[EvaluationClip]:

@@ -2,14 +2,17 @@
 """Decodes clips once into memory as int16 mono, and keeps a list of those it could not.
 
 Five and a half hours of speech are 650 MB as int16; decoding them takes well under a
-minute, so that training never waits for a file.
+minute, so that training never waits for a file. What does not fit into memory is packed
+(`packed`), sharded (`shards`) or read from its files crop by crop (`streaming`); all of
+these give an `AudioStore` too, and the same batches.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,6 +21,8 @@ from scipy.signal import sosfilt
 
 from lmkd_tf.data.index import Clip
 from lmkd_tf.dsp.pcm import float_to_int16
+
+Reader = Callable[[Path], tuple[np.ndarray, int]]
 
 MIN_SECONDS = 0.05
 TREBLE_SHELF_HZ = 4000.0
@@ -29,19 +34,22 @@ _NUM_THREADS = 2
 
 @dataclass(frozen=True, eq=False)
 class AudioStore:
-    """Holds decoded clips in memory.
+    """Holds clips, decoded in memory or read where they lie.
 
     Args:
-        signals: One int16 array `(N,)` per clip, mono.
+        signals: One int16 array `(N,)` per clip, mono, or what has its `size` and slices.
         clips: The clips, in the same order.
         skipped: Path and reason of every clip that could not be used.
         sample_rate_hz: Sample rate of all signals in Hz.
+        levels_dbfs: RMS level of each clip in dBFS where it is known; None where it has
+            to be measured.
     """
 
-    signals: list[np.ndarray]
+    signals: Sequence[Any]
     clips: list[Clip]
     skipped: list[tuple[Path, str]]
     sample_rate_hz: int
+    levels_dbfs: Sequence[float] | None = None
 
     @property
     def seconds(self) -> float:
@@ -58,6 +66,7 @@ def load_store(
     sample_rate_hz: int = 16000,
     max_failed_fraction: float = 0.05,
     on_progress: Callable[[int, int], None] | None = None,
+    read: Reader | None = None,
 ) -> AudioStore:
     """Decodes clips to int16 mono at one sample rate.
 
@@ -66,6 +75,7 @@ def load_store(
         sample_rate_hz: Sample rate in Hz; other rates are resampled.
         max_failed_fraction: Share of unusable clips, in [0, 1], that is put up with.
         on_progress: Called with (clips done, clips in all).
+        read: Reads samples `(N,)` and their rate in Hz from a file; `read_mono` if None.
 
     Returns:
         The store, in the order of `clips` without the skipped ones.
@@ -84,7 +94,7 @@ def load_store(
     kept: list[Clip] = []
     skipped: list[tuple[Path, str]] = []
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        decoded = pool.map(lambda clip: _try_decode(clip, sample_rate_hz), listed)
+        decoded = pool.map(lambda clip: try_decode(clip, sample_rate_hz, read), listed)
         for index, (clip, signal) in enumerate(zip(listed, decoded, strict=True)):
             if isinstance(signal, str):
                 skipped.append((clip.path, signal))
@@ -93,13 +103,23 @@ def load_store(
                 kept.append(clip)
             if on_progress is not None:
                 on_progress(index + 1, len(listed))
-    _check_failures(skipped, len(listed), max_failed_fraction)
+    check_failures(skipped, len(listed), max_failed_fraction)
     return AudioStore(signals, kept, skipped, sample_rate_hz)
 
 
-def _check_failures(
+def check_failures(
     skipped: list[tuple[Path, str]], num_clips: int, max_failed_fraction: float
 ) -> None:
+    """Refuses to go on where too many of the clips cannot be used.
+
+    Args:
+        skipped: Path and reason of each unusable clip.
+        num_clips: Number of clips in all.
+        max_failed_fraction: Share that is put up with, in [0, 1].
+
+    Raises:
+        ValueError: If there are more, or nothing is usable.
+    """
     if len(skipped) <= max_failed_fraction * num_clips and len(skipped) < num_clips:
         return
     first = "; ".join(f"{path} ({reason})" for path, reason in skipped[:5])
@@ -110,22 +130,53 @@ def _check_failures(
     )
 
 
-def _try_decode(clip: Clip, sample_rate_hz: int) -> np.ndarray | str:
-    """Returns the int16 signal `(N,)`, or the reason why the clip cannot be used."""
+def try_decode(clip: Clip, sample_rate_hz: int, read: Reader | None = None) -> np.ndarray | str:
+    """Decodes one clip to int16 mono.
+
+    Args:
+        clip: The clip.
+        sample_rate_hz: Sample rate in Hz.
+        read: Reads samples `(N,)` and their rate in Hz from a file; `read_mono` if None.
+
+    Returns:
+        The signal, int16, shape `(N,)`, or the reason why the clip cannot be used.
+    """
     try:
-        if not clip.path.is_file():
-            return "does not exist"
-        if clip.path.stat().st_size == 0:
-            return "is empty (0 bytes)"
-        samples, file_rate_hz = read_mono(clip.path)
-    except (OSError, RuntimeError, TypeError) as error:
+        samples, file_rate_hz = _read_difference(clip, read or read_mono)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).replace(str(clip.path), "the file").split())
-        return f"could not be decoded: {reason}"
-    reason = _find_fault(samples, file_rate_hz, clip.seconds)
+        return reason if isinstance(error, _UnusableError) else f"could not be decoded: {reason}"
+    reason = find_fault(samples, file_rate_hz, clip.seconds)
     if reason:
         return reason
     signal = _to_store_format(samples, file_rate_hz, sample_rate_hz, clip.treble_lift_db)
     return signal if signal.any() else "is silent once stored as int16"
+
+
+class _UnusableError(ValueError):
+    """Says why a file cannot be used where its decoder would not."""
+
+
+def _read_difference(clip: Clip, read: Reader) -> tuple[np.ndarray, int]:
+    """Reads a clip, less the clean file that it names, if any."""
+    samples, rate_hz = _read_checked(clip.path, read)
+    if clip.minus is None:
+        return samples, rate_hz
+    clean, clean_rate_hz = _read_checked(clip.minus, read)
+    if rate_hz != clean_rate_hz or samples.shape != clean.shape:
+        raise _UnusableError(
+            f"differs from its clean file in length or rate: {samples.size} samples at {rate_hz} "
+            f"Hz, {clean.size} at {clean_rate_hz} Hz"
+        )
+    return samples - clean, rate_hz
+
+
+def _read_checked(path: Path, read: Reader) -> tuple[np.ndarray, int]:
+    if not path.is_file():
+        raise _UnusableError("does not exist")
+    if path.stat().st_size == 0:
+        raise _UnusableError("is empty (0 bytes)")
+    return read(path)
 
 
 def read_mono(path: Path) -> tuple[np.ndarray, int]:
@@ -142,7 +193,14 @@ def read_mono(path: Path) -> tuple[np.ndarray, int]:
     return mono, int(sample_rate_hz)
 
 
-def _find_fault(samples: np.ndarray, sample_rate_hz: int, listed_seconds: float) -> str:
+def find_fault(samples: np.ndarray, sample_rate_hz: int, listed_seconds: float) -> str:
+    """Says why samples `(N,)` are of no use; empty where they are.
+
+    Args:
+        samples: Decoded samples.
+        sample_rate_hz: Their sample rate in Hz.
+        listed_seconds: Length in s that the corpus states; 0 where it does not.
+    """
     seconds = samples.size / sample_rate_hz
     if samples.size == 0:
         return "holds no samples"
@@ -158,16 +216,26 @@ def _find_fault(samples: np.ndarray, sample_rate_hz: int, listed_seconds: float)
 def _to_store_format(
     samples: np.ndarray, file_rate_hz: int, sample_rate_hz: int, treble_lift_db: float
 ) -> np.ndarray:
-    if file_rate_hz != sample_rate_hz:
-        divisor = gcd(file_rate_hz, sample_rate_hz)
-        samples = soxr.resample(
-            samples, file_rate_hz // divisor, sample_rate_hz // divisor, quality="HQ"
-        )
+    samples = resample(samples, file_rate_hz, sample_rate_hz)
     if treble_lift_db:
         samples = lift_treble(samples, sample_rate_hz, treble_lift_db)
     peak = float(np.abs(samples).max(initial=0.0))
     # Resampling and the shelf may overshoot; scale the whole clip rather than clip it.
     return float_to_int16(samples * np.float32(0.999 / peak) if peak > 1.0 else samples)
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Resamples a signal by soxr, quality HQ.
+
+    Args:
+        samples: Samples, float32, shape `(N,)`.
+        from_hz: Their sample rate in Hz.
+        to_hz: Sample rate wanted in Hz.
+    """
+    if from_hz == to_hz:
+        return samples
+    divisor = gcd(from_hz, to_hz)
+    return soxr.resample(samples, from_hz // divisor, to_hz // divisor, quality="HQ")
 
 
 def lift_treble(samples: np.ndarray, sample_rate_hz: int, gain_db: float) -> np.ndarray:

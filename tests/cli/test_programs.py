@@ -6,7 +6,7 @@ import pytest
 
 from tests.workflow.road import OVERRIDES, finish, run_program
 
-PROGRAMS = ("train", "distill", "compress", "export", "enhance", "evaluate", "quickstart")
+PROGRAMS = ("train", "distill", "compress", "export", "enhance", "evaluate", "quickstart", "data")
 
 
 def _arguments(road, workdir, *overrides, data=None):

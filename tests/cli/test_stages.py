@@ -2,9 +2,11 @@
 import csv
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
 from lmkd_tf.cli import stages
 from lmkd_tf.cli.stages import Audio, build_network, core_builder, save_model
@@ -135,3 +137,25 @@ def test_quantized_weights_are_not_written_to_a_disk_that_is_about_full(tmp_path
     stages._require_room(tmp_path, 1000)
     with pytest.raises(OSError, match=r"must have room.*70000 bytes free.*Free some space"):
         stages._require_room(tmp_path, 10000)
+
+
+def test_a_corpus_of_another_layout_trains_with_rooms_and_epochs(road, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        for tree in ("speech", "noise"):
+            path = tmp_path / "trees" / tree / f"g{number}" / f"{number}.wav"
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, rng.uniform(-0.2, 0.2, 24000), 16000)
+        path = tmp_path / "trees" / "rirs" / f"room{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.exp(-np.arange(4000) / 500) * rng.choice([-1, 1], 4000), 16000)
+    effects = {"room_probability": 1.0, "sampling": "epochs", "speech_level": "p56"}
+    config = replace(road.config, data=replace(road.config.data, **effects))
+    audio = Audio(tmp_path / "trees", config)
+    for dataset in (
+        audio.training(config.teacher_training, 0),
+        audio.validation(config.teacher_training),
+    ):
+        views, speech = next(iter(dataset))
+        assert np.isfinite(views["first_view"]).all()
+        assert views["first_view"].shape == speech.shape

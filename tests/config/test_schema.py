@@ -59,6 +59,21 @@ def test_data_ranges_must_not_be_upside_down(low, high):
         make(DataConfig, {low: 1.0, high: -1.0})
 
 
+@pytest.mark.parametrize(("name", "value"), [("speech_level", "loud"), ("sampling", "all")])
+def test_data_choices_are_listed(name, value):
+    with pytest.raises(ValueError, match=rf"`data\.{name}` must be one of .*Received '{value}'"):
+        make(DataConfig, {name: value})
+
+
+@pytest.mark.parametrize("name", ["room_probability", "clip_probability", "band_limit_probability"])
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_data_shares_must_be_shares(name, value):
+    with pytest.raises(
+        ValueError, match=rf"`data\.{name}` must lie in \[0, 1\]\. Received {value}"
+    ):
+        make(DataConfig, {name: value})
+
+
 def test_data_range_of_one_value_is_allowed():
     assert DataConfig(snr_min_db=5.0, snr_max_db=5.0).snr_min_db == 5.0
 

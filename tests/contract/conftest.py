@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-MADE_BY_TOOLS = {".git", ".venv", "runs", "build", "__pycache__", ".pytest_cache", ".ruff_cache"}
+MADE_BY_TOOLS = {
+    ".git",
+    ".venv",
+    ".venv-io",
+    "runs",
+    "build",
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 
 
 @pytest.fixture(scope="session")

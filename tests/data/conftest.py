@@ -75,3 +75,16 @@ def write_corpus(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def noisy_corpus(tmp_path: Path) -> Path:
+    """Folder with trees of speech and noise: 12 speakers and 12 recordings, 0.4 to 0.9 s."""
+    folder = tmp_path / "trees"
+    rng = np.random.default_rng(5)
+    for number in range(12):
+        length = 6400 + 700 * number
+        for name in (f"speech/s{number}/{number}.flac", f"noise/kind{number % 3}/n{number}.wav"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(folder / name, rng.uniform(-0.3, 0.3, length), 16000)
+    return folder

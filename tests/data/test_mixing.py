@@ -6,10 +6,12 @@ import pytest
 
 from lmkd_tf.data.mixing import (
     MixSettings,
+    clip_peaks,
     draw_babble,
     draw_noise,
     draw_noise_clip,
     draw_speech,
+    limit_band,
     loop_clip,
     noise_pool,
     speech_pool,
@@ -40,6 +42,13 @@ def constant(value, num_samples):
         ({"peak_limit": 1.5}, r"`peak_limit` must be in \(0, 1\]"),
         ({"tilt_max_db": -1.0}, "`tilt_max_db` must not be negative"),
         ({"babble_probability": 1.5}, r"`babble_probability` must be in \[0, 1\]. Received"),
+        ({"room_probability": -0.1}, r"`room_probability` must be in \[0, 1\]"),
+        ({"max_noises": 1}, "`max_noises` must be at least 2"),
+        ({"early_ms": -1.0}, "`early_ms` must not be negative"),
+        ({"clip_max_db": 0.0}, "`clip_max_db` must be above 0 dB"),
+        ({"band_limits_hz": ()}, "`band_limits_hz` must hold frequencies"),
+        ({"speech_level": "loud"}, "`speech_level` must be one of frames, p56"),
+        ({"sampling": "all"}, "`sampling` must be one of random, epochs"),
     ],
 )
 def test_mix_settings_refuse_what_is_out_of_range(change, message):
@@ -185,3 +194,55 @@ def test_partly_silent_crops_hold_less_speech_than_the_crop(make_store, rng):
     settings = MixSettings(crop_seconds=1.0, partial_silence_probability=1.0)
     shares = [np.mean(draw_speech(rng, pool, settings)[0] != 0) for _ in range(50)]
     assert 0.29 < min(shares) < max(shares) < 0.86
+
+
+def test_a_sum_of_noises_holds_up_to_the_number_allowed(make_store, rng):
+    # Each recording is a tone of its own; a line in the spectrum tells that it is in the sum.
+    tones = [
+        0.1 * np.sin(2 * np.pi * hz * np.arange(20000) / 16000) for hz in (500, 1500, 2500, 3500)
+    ]
+    noises = noise_pool(make_store(tones))
+    voices = speech_pool(make_store([white(0, 20000)]))
+    settings = MixSettings(
+        crop_seconds=1.0,
+        babble_probability=0.0,
+        two_noises_probability=1.0,
+        tilt_probability=0.0,
+        max_noises=4,
+    )
+    counts = []
+    for _ in range(60):
+        noise = draw_noise(rng, noises, voices, "nobody", settings)
+        lines = np.abs(np.fft.rfft(noise))[[500, 1500, 2500, 3500]] / 8000
+        counts.append(int(np.sum(lines > 0.005)))
+    assert max(counts) == 4
+    assert 2 in counts
+
+
+@pytest.mark.parametrize("depth_db", [3.0, 12.0])
+def test_clipping_cuts_at_its_depth_below_the_peak(depth_db):
+    tone = (0.8 * np.sin(np.arange(16000) * 0.01)).astype(np.float32)
+    clipped = clip_peaks(tone, depth_db)
+    limit = 0.8 * 10 ** (-depth_db / 20)
+    assert np.abs(clipped).max() == pytest.approx(limit, rel=1e-4)
+    untouched = np.abs(tone) < 0.99 * limit
+    assert np.array_equal(clipped[untouched], tone[untouched])
+    # A sine is beyond a limit c for a share of 1 - 2/pi asin(c) of the time.
+    share = 1 - 2 / np.pi * np.arcsin(10 ** (-depth_db / 20))
+    assert np.mean(np.abs(clipped) >= 0.999 * limit) == pytest.approx(share, abs=0.02)
+
+
+def test_band_limit_halves_the_power_at_its_frequency_and_takes_away_what_is_above():
+    impulse = np.zeros((2, 16000), dtype=np.float32)
+    impulse[:, 0] = 1.0
+    response_db = 20 * np.log10(np.abs(np.fft.rfft(limit_band(impulse, 4000.0, 16000)[1])) + 1e-9)
+    assert response_db[4000] == pytest.approx(-3.01, abs=0.05)
+    assert response_db[1000] == pytest.approx(0.0, abs=0.01)
+    # Butterworth of order 8 through the bilinear transform, by hand at 6 kHz:
+    ratio = np.tan(np.pi * 6 / 16) / np.tan(np.pi * 4 / 16)
+    assert response_db[6000] == pytest.approx(-10 * np.log10(1 + ratio**16), abs=0.1)
+
+
+def test_band_limit_above_half_the_rate_changes_nothing():
+    samples = white(0, 1000).astype(np.float32)
+    assert np.array_equal(limit_band(samples, 8000.0, 16000), samples)

@@ -4,6 +4,7 @@ import pytest
 
 from lmkd_tf.data.mixing import MixSettings, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
+from lmkd_tf.data.rooms import RoomPool
 
 
 @pytest.fixture
@@ -113,3 +114,67 @@ def test_equal_generators_give_equal_pairs(pools):
         draw_pair(np.random.default_rng(7), pools[0], pools[1], MixSettings()) for _ in range(2)
     ]
     assert all(np.array_equal(*signals) for signals in zip(*draws, strict=True))
+
+
+@pytest.fixture
+def rooms():
+    response = np.zeros(8000, dtype=np.float32)
+    response[[0, 400, 4000]] = [1.0, 0.5, 0.3]  # direct, 25 ms, 250 ms
+    return RoomPool([response], 16000)
+
+
+def test_target_is_the_early_part_and_the_views_hold_all_of_it(rng, pools, rooms):
+    settings = MixSettings(snr_min_db=60.0, snr_max_db=60.0, room_probability=1.0)
+    first, second, clean = draw_pair(
+        np.random.default_rng(1), pools[0], pools[1], settings, rooms=rooms
+    )
+    _, _, dry = draw_pair(np.random.default_rng(1), pools[0], pools[1], settings)
+    # By hand: dry speech, its echo after 400 samples, and in the views one more after 4000.
+    early = dry.astype(np.float64)
+    early[400:] += 0.5 * dry[:-400]
+    heard = early.copy()
+    heard[4000:] += 0.3 * dry[:-4000]
+    gain = np.dot(clean, early) / np.dot(early, early)
+    assert clean == pytest.approx(gain * early, abs=1e-5)
+    for view in (first, second):
+        noise_db = 10 * np.log10(power(view - gain * heard) / power(gain * heard))
+        assert noise_db == pytest.approx(-60.0, abs=3.0)
+
+
+def test_an_effect_that_is_switched_on_leaves_the_other_draws_as_they_were(pools):
+    plain = draw_pair(np.random.default_rng(4), pools[0], pools[1], MixSettings())
+    clipped = draw_pair(
+        np.random.default_rng(4), pools[0], pools[1], MixSettings(clip_probability=1.0)
+    )
+    assert np.array_equal(plain[2], clipped[2])
+    for view, cut in zip(plain[:2], clipped[:2], strict=True):
+        limit = np.abs(cut).max()
+        assert np.array_equal(np.clip(view, -limit, limit), cut)
+        assert limit < np.abs(view).max()
+
+
+def test_band_limit_is_common_to_the_views_and_the_target(pools):
+    settings = MixSettings(band_limit_probability=1.0, band_limits_hz=(1000.0,))
+    for signal in draw_pair(np.random.default_rng(4), pools[0], pools[1], settings):
+        spectrum = np.abs(np.fft.rfft(signal.astype(np.float64))) ** 2
+        above = round(2000 * signal.size / 16000)
+        assert spectrum[above:].sum() < 1e-4 * spectrum.sum()
+
+
+def test_snr_by_the_recommendation_is_the_one_asked_for(pools):
+    from tests.dsp.test_level_p56 import reference_level
+
+    settings = MixSettings(
+        snr_min_db=5.0, snr_max_db=5.0, speech_level="p56", partial_silence_probability=1.0
+    )
+    first, _, clean = draw_pair(np.random.default_rng(2), pools[0], pools[1], settings)
+    noise_dbfs = 10 * np.log10(power(first - clean))
+    assert reference_level(clean, 16000) - noise_dbfs == pytest.approx(5.0, abs=0.02)
+
+
+def test_pairs_with_every_effect_stay_within_full_scale(pools, rooms):
+    settings = MixSettings(room_probability=1.0, clip_probability=1.0, band_limit_probability=1.0)
+    for seed in range(20):
+        pair = draw_pair(np.random.default_rng(seed), pools[0], pools[1], settings, rooms=rooms)
+        assert np.abs(pair).max() <= 0.99
+        assert np.isfinite(pair).all()

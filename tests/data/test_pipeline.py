@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,9 +16,11 @@ from lmkd_tf.data.pipeline import (
     PairSource,
     benchmark_set,
     evaluation_set,
+    paired_set,
     training_pairs,
     validation_pairs,
 )
+from lmkd_tf.data.readers import read_corpus
 from lmkd_tf.data.store import AudioStore, load_store
 
 SETTINGS = MixSettings(crop_seconds=0.5)
@@ -71,6 +77,71 @@ def test_a_batch_depends_on_seed_and_index(stores):
 def test_examples_of_a_batch_differ(stores):
     first, _, _ = PairSource(stores[0], stores[1], SETTINGS, 4, 0).batch(0)
     assert len({row.tobytes() for row in first}) == 4
+
+
+MACHINES = {
+    "as it is": {},
+    "old, no AVX": {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL"},
+    "other BLAS kernels": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "one thread": {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+}
+DIGEST = """
+import hashlib, sys
+from lmkd_tf.data.mixing import MixSettings
+from lmkd_tf.data.pipeline import PairSource
+from lmkd_tf.data.readers import read_corpus
+from lmkd_tf.data.sources import open_store
+corpus = read_corpus(sys.argv[1])
+stores = [open_store(c) for c in (corpus.speech_in("train"), corpus.noise_in("train"))]
+settings = MixSettings(crop_seconds=0.3, clip_probability=0.5, band_limit_probability=0.5)
+source = PairSource(*stores, settings, 32, 0)
+print(hashlib.sha256(b"".join(s.tobytes() for k in range(4) for s in source.batch(k))).hexdigest())
+"""
+
+
+def test_the_same_seed_gives_the_same_batches_on_other_processors(noisy_corpus):
+    digests = {}
+    for name, changes in MACHINES.items():
+        command = [sys.executable, "-W", "ignore", "-c", DIGEST, str(noisy_corpus)]
+        environment = {**os.environ, **changes}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        digests[name] = done.stdout
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_tf_data_delivers_the_batches_of_the_source_in_order(stores):
+    source = PairSource(stores[0], stores[1], SETTINGS, 2, 5)
+    delivered = take(training_pairs(*stores, settings=SETTINGS, batch_size=2, seed=5), 6)
+    assert_equal_batches(delivered, [source.batch(index) for index in range(6)])
+
+
+def test_any_number_of_workers_makes_the_batches_of_one(stores):
+    source = PairSource(stores[0], stores[1], SETTINGS, 2, 5)
+    expected = [source.batch(index) for index in range(12)]
+    for num_workers in (2, 5):
+        with ThreadPoolExecutor(num_workers) as pool:
+            assert_equal_batches(list(pool.map(source.batch, range(12))), expected)
+
+
+def test_pairs_of_a_corpus_are_resampled_and_keep_what_it_states(tmp_path):
+    time = np.arange(9600) / 48000
+    for side, level in (("clean", 0.2), ("noisy", 0.3)):
+        for speaker in ("p232", "p257"):
+            folder = tmp_path / f"{side}_testset_wav"
+            folder.mkdir(exist_ok=True)
+            tone = level * np.sin(2 * np.pi * 440 * time)
+            soundfile.write(folder / f"{speaker}_001.wav", tone, 48000)
+    (tmp_path / "log_testset.txt").write_text("p232_001 bus 17.5\n")
+    first, second = paired_set(read_corpus(tmp_path, ()))
+    assert (first.name, first.snr_db, first.noise_category) == ("p232_001", 17.5, "bus")
+    assert np.isnan(second.snr_db)
+    assert first.noisy.size == first.speech.size == 3200
+    assert first.noisy[500:-500] == pytest.approx(1.5 * first.speech[500:-500], abs=1e-3)
+
+
+def test_corpus_without_pairs_says_so(noisy_corpus):
+    with pytest.raises(ValueError, match=r"noisy and clean files in split 'test'. Received trees"):
+        paired_set(read_corpus(noisy_corpus))
 
 
 def test_views_are_within_full_scale(stores):
