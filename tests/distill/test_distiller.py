@@ -353,6 +353,7 @@ def test_teacher_is_not_among_the_weights_of_the_distiller():
     fit(model)
     own = {id(v) for v in [*model.variables, *model.optimizer.variables]}
     assert not own & {id(v) for v in model.teacher.variables}
+    assert not model.teacher.trainable_weights
     student_and_projector = [*model.student.trainable_variables, *model.projectors[0].variables]
     assert {id(v) for v in model.trainable_variables} == {id(v) for v in student_and_projector}
 

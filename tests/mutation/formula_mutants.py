@@ -149,6 +149,13 @@ FORMULA_MUTANTS = [
         f"{DISTILLER}::test_teacher_and_student_are_the_models_given",
     ),
     Mutant(
+        "teacher_is_not_frozen",
+        "distill/distiller.py",
+        "        teacher.trainable = False\n",
+        "",
+        f"{DISTILLER}::test_teacher_is_not_among_the_weights_of_the_distiller",
+    ),
+    Mutant(
         "teacher_is_tracked",
         "distill/distiller.py",
         "        self.student = student\n",
