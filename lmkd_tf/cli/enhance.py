@@ -2,7 +2,7 @@
 """Removes noise from speech recordings.
 
 Usage:
-  lmkd-enhance INPUT OUTPUT [--preset=NAME | --model=FILE] [--backend=keras|tflite|tflm]
+  lmkd-enhance INPUT OUTPUT [--preset=NAME | --model=FILE] [--backend=keras|tflite|tflm|firmware]
 
 INPUT is a wav, flac or ogg file of any sample rate and number of channels, and
 OUTPUT the wav file to write; it has the rate, channels and length of the input.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PRESET = "nano"
 # As in `lmkd_tf.evaluate.backends`, which would load TensorFlow for --help.
-BACKENDS = ("keras", "tflite", "tflm")
+BACKENDS = ("keras", "tflite", "tflm", "firmware")
 
 
 def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -117,7 +117,8 @@ def define_system_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "backend",
         None,
         BACKENDS,
-        "What runs it: Keras, TFLite's reference kernels or TFLite Micro. "
+        "What runs it: Keras, TFLite's reference kernels, TFLite Micro, or the C firmware "
+        "compiled for this machine. "
         "Default: keras for a .keras file, else tflm.",
         flag_values=values,
     )

@@ -3,7 +3,7 @@ r"""Scores a network on held-out noisy speech: PESQ, STOI and SI-SDR by SNR.
 
 Usage:
   lmkd-evaluate --data=FOLDER --output=FOLDER [--preset=NAME | --model=FILE]
-                [--backend=keras|tflite|tflm] [--split=test | --benchmark=vbdemand96]
+                [--backend=keras|tflite|tflm|firmware] [--split=test | --benchmark=vbdemand96]
 
 Scores the noisy speech and the enhanced one, prints the table, and writes
 scores.json (every clip, the means, the settings) and scores.md to OUTPUT.

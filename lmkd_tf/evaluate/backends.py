@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What computes the mask: Keras, TFLite's reference kernels or TFLite Micro."""
+"""What computes the mask: Keras, TFLite's reference kernels, TFLite Micro or the firmware."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ import numpy as np
 
 from lmkd_tf.evaluate.streaming import Backend
 from lmkd_tf.export.interpreter import StepModel
+from lmkd_tf.export.manifest import manifest_path, read_manifest
+from lmkd_tf.firmware.host import HostFirmware
 
-BACKENDS = ("keras", "tflite", "tflm")
+BACKENDS = ("keras", "tflite", "tflm", "firmware")
 
 
 class KerasBackend:
@@ -62,11 +64,34 @@ class StepBackend:
         self.gains = self._step.gains
 
 
+class FirmwareBackend:
+    """Runs the C firmware, compiled for this machine, in a second process.
+
+    `gains` runs its network; `process_hops` the whole of it, transforms included, which is
+    what enhances audio.
+
+    Args:
+        model_path: int8 `.tflite` file with its manifest beside it.
+    """
+
+    name = "firmware"
+
+    def __init__(self, model_path: str | Path):
+        manifest = read_manifest(model_path)
+        self.stft = manifest.stft_config
+        self.num_bands = manifest.num_bands
+        firmware = HostFirmware(manifest_path(model_path))
+        self.reset = firmware.reset
+        self.gains = firmware.gains
+        self.process_hops = firmware.process_hops
+
+
 def open_backend(kind: str, model_path: str | Path) -> Backend:
     """Opens a model on a back-end.
 
     Args:
-        kind: `"keras"` for a `.keras` file, `"tflite"` or `"tflm"` for a `.tflite`.
+        kind: `"keras"` for a `.keras` file, `"tflite"`, `"tflm"` or `"firmware"` for a
+            `.tflite`.
         model_path: Model file.
 
     Returns:
@@ -86,6 +111,8 @@ def open_backend(kind: str, model_path: str | Path) -> Backend:
             f"The back-end {kind} needs a {wanted} file. Received {model_path}. "
             "Choose another --backend or another model."
         )
+    if kind == "firmware":
+        return FirmwareBackend(model_path)
     if kind != "keras":
         return StepBackend(model_path, kind)
     from lmkd_tf.models.enhancer import load_enhancer

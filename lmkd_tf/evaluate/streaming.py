@@ -18,7 +18,11 @@ MAX_FRAMES_PER_STEP = 256
 
 
 class Backend(Protocol):
-    """What runs the network; state is carried from call to call until `reset`."""
+    """What runs the network; state is carried from call to call until `reset`.
+
+    A back-end with transforms of its own also has `process_hops`, from hops of samples
+    `(T, hop)` to as many enhanced ones, each one hop late; it is used instead of `gains`.
+    """
 
     stft: StftConfig
     num_bands: int
@@ -132,6 +136,9 @@ class StreamingEnhancer:
         return enhanced[num_before_signal:]
 
     def _process_hops(self, blocks: np.ndarray) -> np.ndarray:
+        process_hops = getattr(self.backend, "process_hops", None)
+        if process_hops is not None:
+            return process_hops(blocks).reshape(-1)
         hop, config = self.backend.stft.hop_length, self.backend.stft
         past = np.concatenate([self._last_hop[None], blocks[:-1]])
         self._last_hop = blocks[-1].copy()

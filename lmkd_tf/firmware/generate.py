@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.firmware.aot import write_aot
 from lmkd_tf.firmware.headers import generated_notice, read_manifest, write_c_arrays
 from lmkd_tf.firmware.tables import write_tables
+from lmkd_tf.firmware.vectors import write_golden
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_MANIFEST = _PROJECT_ROOT / "lmkd_tf" / "presets" / "nano_int8.manifest.json"
@@ -24,7 +26,8 @@ def generate(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> li
         out_dir: Folder to write to.
 
     Returns:
-        Paths of the files: the model, its configuration and the tables.
+        Paths of the files: the model as `.tflite` and as C, its configuration, the tables and the
+        golden vectors.
 
     Raises:
         FileNotFoundError: If the manifest or the model is missing.
@@ -45,7 +48,9 @@ def generate(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> li
     notice = generated_notice(manifest_path, source)
     return [
         *write_c_arrays(manifest_path, out_dir, source),
+        *write_aot(manifest_path, out_dir, source),
         *write_tables(config, manifest["num_bands"], out_dir, notice),
+        *write_golden(manifest_path, out_dir, notice),
     ]
 
 

@@ -4,6 +4,7 @@
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,19 @@ from lmkd_tf.config.files import read_json, sha256_of, write_text
 
 GENERATOR_COMMAND = "./x firmware"
 _BYTES_PER_LINE = 20
+_NEEDED_ENTRIES = (
+    "name",
+    "model",
+    "stft",
+    "num_bins",
+    "num_bands",
+    "features",
+    "macs_per_hop",
+    "tensors",
+    "states",
+    "operators",
+    "arena_bytes",
+)
 _ELEMENT_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "float32": 4}
 
 
@@ -41,7 +55,7 @@ def write_c_arrays(
     content = _read_model(manifest_path, manifest)
     notice = generated_notice(manifest_path, source)
     texts = {
-        "model_data.h": _model_header(manifest, notice),
+        "model_data.h": _model_header(manifest, content, notice),
         "model_data.c": _model_source(content, notice),
         "lmkd_config.h": _config_header(manifest, notice),
     }
@@ -64,11 +78,10 @@ def read_manifest(manifest_path: str | os.PathLike) -> dict[str, Any]:
         ValueError: If it is damaged or lacks an entry that C needs.
     """
     manifest = read_json(manifest_path)
-    needed = ("name", "model", "stft", "num_bins", "num_bands", "macs_per_hop", "tensors", "states")
-    missing = [name for name in (*needed, "arena_bytes") if name not in manifest]
+    missing = [name for name in _NEEDED_ENTRIES if name not in manifest]
     if missing:
         raise ValueError(
-            f"A manifest must hold {', '.join(needed)} and arena_bytes. "
+            f"A manifest must hold {', '.join(_NEEDED_ENTRIES)}. "
             f"Received {manifest_path} without {', '.join(missing)}. "
             "Export the model again with lmkd-export."
         )
@@ -166,12 +179,13 @@ def _read_model(manifest_path: Path, manifest: dict[str, Any]) -> bytes:
     return path.read_bytes()
 
 
-def _model_header(manifest: dict[str, Any], notice: str) -> str:
+def _model_header(manifest: dict[str, Any], content: bytes, notice: str) -> str:
     model = manifest["model"]
     body = (
         f'#define LMKD_MODEL_NAME "{manifest["name"]}"\n'
         f"#define LMKD_MODEL_BYTES {model['bytes']}u\n"
-        f'#define LMKD_MODEL_SHA256 "{model["sha256"]}"\n\n'
+        f'#define LMKD_MODEL_SHA256 "{model["sha256"]}"\n'
+        f"#define LMKD_MODEL_CRC32 0x{zlib.crc32(content):08x}u\n\n"
         "// The .tflite file, aligned to 16 bytes.\n"
         "extern const unsigned char lmkd_model_data[LMKD_MODEL_BYTES];\n"
         "extern const unsigned int lmkd_model_data_bytes;\n"
@@ -196,17 +210,28 @@ def _config_header(manifest: dict[str, Any], notice: str) -> str:
     inputs, outputs = manifest["tensors"]["inputs"], manifest["tensors"]["outputs"]
     sections = [
         ("Frame: Hz and samples.", _frame_macros(manifest)),
+        (
+            "Features: (10 * log10(mean energy of the band + floor) - center) / scale.",
+            _feature_macros(manifest),
+        ),
         ("Cost: bytes and multiply-accumulates.", _cost_macros(manifest)),
         ("Inputs: real = scale * (value - zero point).", _tensor_macros("INPUT", inputs)),
         ("Outputs: real = scale * (value - zero point).", _tensor_macros("OUTPUT", outputs)),
         ("States: copy output to input after each hop.", _state_macros(manifest)),
+        ("Operators: what an interpreter has to know.", _operator_macros(manifest)),
     ]
     _check_unique([name for _, macros in sections for name, _ in macros])
     body = "\n".join(
-        f"// {title}\n" + "".join(f"#define {name} {value}\n" for name, value in macros)
-        for title, macros in sections
+        f"// {title}\n" + "".join(map(_definition, macros)) for title, macros in sections
     )
     return guarded_header("LMKD_CONFIG_H", notice, body)
+
+
+def _definition(macro: tuple[str, str]) -> str:
+    name, value = macro
+    text = f"#define {name} {value}\n"
+    # The arena of a 32-bit core is smaller, so a build may give its own size.
+    return f"#if !defined({name})\n{text}#endif\n" if name == "LMKD_ARENA_BYTES" else text
 
 
 def _frame_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -214,6 +239,15 @@ def _frame_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     values = {name: manifest["stft"][name] for name in names}
     values |= {name: manifest[name] for name in ("num_bins", "num_bands")}
     return [(f"LMKD_{name.upper()}", str(int(value))) for name, value in values.items()]
+
+
+def _feature_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    features = manifest["features"]
+    return [
+        ("LMKD_FEATURE_FLOOR", float_literal(10.0 ** (features["floor_db"] / 10.0))),
+        ("LMKD_FEATURE_CENTER_DB", f"({float_literal(features['center_db'])})"),
+        ("LMKD_FEATURE_SCALE_DB", float_literal(features["scale_db"])),
+    ]
 
 
 def _cost_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -272,7 +306,31 @@ def _state_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
             (f"LMKD_STATE_{index}_OUTPUT_INDEX", str(outputs.index(state["output"]))),
             (f"LMKD_STATE_{index}_BYTES", f"{state['bytes']}u"),
         ]
-    return macros
+    zeros = [int(tensor["zero_point"]) for tensor in manifest["tensors"]["inputs"]]
+    rows = [
+        f"X({inputs.index(s['input'])}, {outputs.index(s['output'])}, {s['bytes']}u, "
+        f"({zeros[inputs.index(s['input'])]}))"
+        for s in states
+    ]
+    # X(input, output, bytes, zero point) of every state.
+    return [*macros, ("LMKD_STATES(X)", _continued(rows))]
+
+
+def _operator_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    names = [operator["name"] for operator in manifest["operators"]]
+    # X(name) with the name of TFLM's registration.
+    rows = [f"X({_registration_name(name)})" for name in names]
+    return [("LMKD_NUM_OPERATORS", str(len(names))), ("LMKD_OPERATORS(X)", _continued(rows))]
+
+
+def _registration_name(operator: str) -> str:
+    """`CONV_2D` as `Conv2D`: what follows `Add` in TFLM's resolver."""
+    words = (word if word[0].isdigit() else word.capitalize() for word in operator.split("_"))
+    return "".join(words)
+
+
+def _continued(rows: Sequence[str]) -> str:
+    return " \\\n    ".join(("", *rows)).lstrip(" ")
 
 
 def _check_unique(names: list[str]) -> None:

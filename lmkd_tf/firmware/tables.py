@@ -25,6 +25,28 @@ _BANDS_COMMENT = """\
 //   gain[f] = sum over k of weights[f][k] * band_gain[start[f] + k],
 // with k from 0 to LMKD_BANDS_PER_BIN - 1 and the weights of a bin summing to 1.
 """
+_SCALE_COMMENT = """\
+// Mean energy of the bins of a band, from the sum of their weighted energies:
+//   energy[e] = scale[e] * sum over f of weights[f][e - start[f]] * |X[f]|^2,
+// with scale[e] = 1 / (sum over f of weights[f][e - start[f]]).
+"""
+_TWIDDLE_COMMENT = """\
+// Factors of the Fourier transform: cosine and sine of -2 * pi * k / LMKD_FFT_LENGTH, for
+// three quarters of a turn.
+"""
+
+
+def twiddles(fft_length: int) -> np.ndarray:
+    """Returns `exp(-2 pi i k / fft_length)` for k below three quarters of the length.
+
+    Args:
+        fft_length: Length of the transform, in samples.
+
+    Returns:
+        float32 array of shape `(3 * fft_length / 4, 2)`: cosine and sine.
+    """
+    phase = -2.0 * np.pi * np.arange(3 * fft_length // 4) / fft_length
+    return np.stack([np.cos(phase), np.sin(phase)], axis=1).astype(np.float32)
 
 
 def sparse_bands(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,10 +100,15 @@ def write_tables(
     Raises:
         ValueError: If there are more bands than bins.
     """
-    start, weights = sparse_bands(erb_matrix(config, num_bands))
+    matrix = erb_matrix(config, num_bands)
+    start, weights = sparse_bands(matrix)
     texts = {
         "tables.h": _header(notice, weights.shape[1]),
-        "tables.c": _source(notice, window(config), start, weights),
+        "tables.c": (
+            _source(notice, window(config), start, weights)
+            + _scales(1.0 / matrix.sum(axis=0, dtype=np.float64))
+            + _twiddles(config.fft_length)
+        ),
     }
     for name, text in texts.items():
         write_text(Path(out_dir) / name, text)
@@ -93,7 +120,9 @@ def _header(notice: str, bands_per_bin: int) -> str:
         f"#define LMKD_BANDS_PER_BIN {bands_per_bin}\n\n"
         f"{_WINDOW_COMMENT}extern const float lmkd_window[LMKD_WINDOW_LENGTH];\n\n"
         f"{_BANDS_COMMENT}extern const uint16_t lmkd_band_start[LMKD_NUM_BINS];\n"
-        "extern const float lmkd_band_weights[LMKD_NUM_BINS][LMKD_BANDS_PER_BIN];\n"
+        "extern const float lmkd_band_weights[LMKD_NUM_BINS][LMKD_BANDS_PER_BIN];\n\n"
+        f"{_SCALE_COMMENT}extern const float lmkd_band_scale[LMKD_NUM_BANDS];\n\n"
+        f"{_TWIDDLE_COMMENT}extern const float lmkd_twiddles[3 * LMKD_FFT_LENGTH / 4][2];\n"
     )
     text = guarded_header("LMKD_TABLES_H", notice, body, includes=["stdint.h"])
     return text.replace(
@@ -110,6 +139,21 @@ def _source(notice: str, window_values: np.ndarray, start: np.ndarray, weights: 
         f"{_BANDS_COMMENT}const uint16_t lmkd_band_start[LMKD_NUM_BINS] = {{\n"
         f"{_wrap((f'{band}u' for band in start), 3 * _VALUES_PER_LINE)}}};\n\n"
         "const float lmkd_band_weights[LMKD_NUM_BINS][LMKD_BANDS_PER_BIN] = {\n"
+        f"{_wrap(rows, 2)}}};\n"
+    )
+
+
+def _scales(scales: np.ndarray) -> str:
+    return (
+        f"\n{_SCALE_COMMENT}const float lmkd_band_scale[LMKD_NUM_BANDS] = {{\n"
+        f"{_wrap(map(float_literal, scales), _VALUES_PER_LINE)}}};\n"
+    )
+
+
+def _twiddles(fft_length: int) -> str:
+    rows = [f"{{{', '.join(float_literal(v) for v in row)}}}" for row in twiddles(fft_length)]
+    return (
+        f"\n{_TWIDDLE_COMMENT}const float lmkd_twiddles[3 * LMKD_FFT_LENGTH / 4][2] = {{\n"
         f"{_wrap(rows, 2)}}};\n"
     )
 

@@ -17,8 +17,15 @@ extern "C" {
 #define LMKD_NUM_BINS 257
 #define LMKD_NUM_BANDS 128
 
+// Features: (10 * log10(mean energy of the band + floor) - center) / scale.
+#define LMKD_FEATURE_FLOOR 1.00000000e-06f
+#define LMKD_FEATURE_CENTER_DB (-1.00000000e+01f)
+#define LMKD_FEATURE_SCALE_DB 5.00000000e+01f
+
 // Cost: bytes and multiply-accumulates.
+#if !defined(LMKD_ARENA_BYTES)
 #define LMKD_ARENA_BYTES 33184u
+#endif
 #define LMKD_MACS_PER_HOP 100608u
 
 // Inputs: real = scale * (value - zero point).
@@ -126,6 +133,25 @@ extern "C" {
 #define LMKD_STATE_7_INPUT_INDEX 8
 #define LMKD_STATE_7_OUTPUT_INDEX 7
 #define LMKD_STATE_7_BYTES 768u
+#define LMKD_STATES(X) \
+    X(0, 6, 192u, (-128)) \
+    X(1, 3, 1536u, (-128)) \
+    X(2, 2, 1536u, (-128)) \
+    X(3, 0, 192u, (-128)) \
+    X(4, 1, 768u, (-128)) \
+    X(5, 4, 384u, (-128)) \
+    X(6, 5, 384u, (-128)) \
+    X(8, 7, 768u, (-128))
+
+// Operators: what an interpreter has to know.
+#define LMKD_NUM_OPERATORS 6
+#define LMKD_OPERATORS(X) \
+    X(Add) \
+    X(Concatenation) \
+    X(Conv2D) \
+    X(DepthwiseConv2D) \
+    X(Logistic) \
+    X(StridedSlice)
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@ extern "C" {
 #define LMKD_MODEL_NAME "nano_int8"
 #define LMKD_MODEL_BYTES 170440u
 #define LMKD_MODEL_SHA256 "0c75ef18ea38f0f60d19e916be68d713938d4c02e9c24b4d779b1abd7f40a6c4"
+#define LMKD_MODEL_CRC32 0xe14b60e9u
 
 // The .tflite file, aligned to 16 bytes.
 extern const unsigned char lmkd_model_data[LMKD_MODEL_BYTES];

@@ -26,6 +26,15 @@ extern const float lmkd_window[LMKD_WINDOW_LENGTH];
 extern const uint16_t lmkd_band_start[LMKD_NUM_BINS];
 extern const float lmkd_band_weights[LMKD_NUM_BINS][LMKD_BANDS_PER_BIN];
 
+// Mean energy of the bins of a band, from the sum of their weighted energies:
+//   energy[e] = scale[e] * sum over f of weights[f][e - start[f]] * |X[f]|^2,
+// with scale[e] = 1 / (sum over f of weights[f][e - start[f]]).
+extern const float lmkd_band_scale[LMKD_NUM_BANDS];
+
+// Factors of the Fourier transform: cosine and sine of -2 * pi * k / LMKD_FFT_LENGTH, for
+// three quarters of a turn.
+extern const float lmkd_twiddles[3 * LMKD_FFT_LENGTH / 4][2];
+
 #ifdef __cplusplus
 }
 #endif

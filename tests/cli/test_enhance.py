@@ -120,6 +120,6 @@ def test_mistake_ends_in_one_line_and_status_one(tmp_path):
 def test_help_shows_the_usage_and_the_flags_without_loading_tensorflow():
     result = _run_program("--help")
     assert result.returncode == 0
-    for text in ("INPUT OUTPUT [--preset=NAME", "--[no]overwrite", "<keras|tflite|tflm>"):
+    for text in ("INPUT OUTPUT [--preset=NAME", "--[no]overwrite", "<keras|tflite|tflm|firmware>"):
         assert text in result.stdout
     assert "tensorflow" not in result.stderr.lower()

@@ -60,7 +60,9 @@ def test_keras_backend_remembers_the_receptive_field_and_no_more(model):
 
 
 def test_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match=r"must be one of keras, tflite, tflm. Received 'onnx'"):
+    with pytest.raises(
+        ValueError, match=r"must be one of keras, tflite, tflm, firmware. Received 'onnx'"
+    ):
         open_backend("onnx", "student.tflite")
 
 

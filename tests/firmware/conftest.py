@@ -4,6 +4,7 @@
 import copy
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ MANIFEST: dict[str, Any] = {
     "stft": {"sample_rate_hz": 16000, "window_length": 512, "hop_length": 256, "fft_length": 512},
     "num_bands": 64,
     "num_bins": 257,
+    "features": {"floor_db": -60.0, "center_db": -10.0, "scale_db": 50.0},
     "parameters": 1234,
     "macs_per_hop": 5678,
     "tensors": {
@@ -73,6 +75,14 @@ def write_export(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def shipped_export(tmp_path: Path, project_root: Path) -> Path:
+    """Manifest of a copy of the shipped int8 preset, its model beside it."""
+    for name in ("nano_int8.tflite", "nano_int8.manifest.json"):
+        shutil.copy(project_root / "lmkd_tf" / "presets" / name, tmp_path)
+    return tmp_path / "nano_int8.manifest.json"
 
 
 @pytest.fixture

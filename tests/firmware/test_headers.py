@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import binascii
 import hashlib
 import re
 
@@ -50,6 +51,9 @@ def test_macros_in_c_equal_the_manifest(manifest, write_export, run_c, tmp_path)
         "LMKD_FFT_LENGTH": 512,
         "LMKD_NUM_BINS": 257,
         "LMKD_NUM_BANDS": 64,
+        "LMKD_FEATURE_FLOOR": 1e-6,
+        "LMKD_FEATURE_CENTER_DB": -10.0,
+        "LMKD_FEATURE_SCALE_DB": 50.0,
         "LMKD_ARENA_BYTES": 11472,
         "LMKD_MACS_PER_HOP": 5678,
         "LMKD_MODEL_BYTES": 1001,
@@ -86,8 +90,10 @@ def test_files_state_generator_manifest_hash_and_model_hash(manifest, write_expo
         assert head[0] == "// SPDX-License-Identifier: Apache-2.0"
         assert "`./x firmware`; do not edit" in head[1]
         assert head[2:] == ["// Source: dummy.manifest.json", f"// Source SHA-256: {digest}"]
-    model = hashlib.sha256((tmp_path / "dummy.tflite").read_bytes()).hexdigest()
+    content = (tmp_path / "dummy.tflite").read_bytes()
+    model = hashlib.sha256(content).hexdigest()
     assert f'#define LMKD_MODEL_SHA256 "{model}"' in files[0].read_text()
+    assert f"#define LMKD_MODEL_CRC32 0x{binascii.crc32(content):08x}u" in files[0].read_text()
 
 
 def test_a_second_run_writes_the_same_bytes(manifest, write_export, tmp_path):

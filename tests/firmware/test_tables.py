@@ -20,6 +20,9 @@ int main(void) {
         for (int k = 0; k < LMKD_BANDS_PER_BIN; k++)
             printf("%.9g\\n", (double)lmkd_band_weights[f][k]);
     }
+    for (int e = 0; e < LMKD_NUM_BANDS; e++) printf("%.9g\\n", (double)lmkd_band_scale[e]);
+    for (int k = 0; k < 3 * LMKD_FFT_LENGTH / 4; k++)
+        printf("%.9g %.9g\\n", (double)lmkd_twiddles[k][0], (double)lmkd_twiddles[k][1]);
     return 0;
 }
 """
@@ -27,15 +30,16 @@ int main(void) {
 
 @pytest.fixture
 def tables_in_c(manifest, write_export, run_c, tmp_path):
-    """Window `(512,)`, first bands `(257,)` and weights `(257, K)` as the C program has them."""
+    """Window, first bands, band weights, band scales, twiddles as the C program has them."""
     out_dir = tmp_path / "out"
     headers.write_c_arrays(write_export(manifest), out_dir)
     config = StftConfig(**manifest["stft"])
     files = tables.write_tables(config, manifest["num_bands"], out_dir, "// A notice.\n")
     values = np.array(run_c(DUMP_TABLES, files[1]).split(), dtype=np.float32)
     width = int(values[0])
-    bands = values[1 + 512 :].reshape(257, 1 + width)  # (F, 1 + K)
-    return values[1 : 1 + 512], bands[:, 0].astype(int), bands[:, 1:]
+    window, bands, scales, twiddles = np.split(values[1:], np.cumsum([512, 257 * (1 + width), 64]))
+    bands = bands.reshape(257, 1 + width)  # (F, 1 + K)
+    return window, bands[:, 0].astype(int), bands[:, 1:], scales, twiddles.reshape(-1, 2)
 
 
 def test_window_in_c_is_the_square_root_hann(tables_in_c):
@@ -45,7 +49,7 @@ def test_window_in_c_is_the_square_root_hann(tables_in_c):
 
 
 def test_band_tables_in_c_rebuild_the_matrix(tables_in_c):
-    _, start, weights = tables_in_c
+    start, weights = tables_in_c[1:3]
     rebuilt = np.zeros((257, 64), np.float32)
     for f in range(257):
         for k in range(weights.shape[1]):
@@ -55,6 +59,17 @@ def test_band_tables_in_c_rebuild_the_matrix(tables_in_c):
 
 def test_band_weights_in_c_sum_to_one(tables_in_c):
     np.testing.assert_allclose(tables_in_c[2].sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_band_scales_in_c_turn_sums_into_means(tables_in_c):
+    sums = erb_matrix(StftConfig(), 64).astype(np.float64).sum(axis=0)
+    np.testing.assert_allclose(tables_in_c[3] * sums, 1.0, atol=1e-6)
+
+
+def test_twiddles_in_c_are_the_powers_of_the_root_of_unity(tables_in_c):
+    expected = [np.exp(-2j * np.pi / 512) ** k for k in range(384)]
+    found = tables_in_c[4][:, 0] + 1j * tables_in_c[4][:, 1]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_sparse_bands_of_a_hand_made_matrix():

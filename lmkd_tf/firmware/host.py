@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the firmware on this machine: generated for a model, compiled, in a second process."""
+
+import atexit
+import functools
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lmkd_tf.firmware.generate import generate
+
+_FIRMWARE = Path(__file__).resolve().parents[2] / "microcontroller"
+_SOURCES = (
+    "platform/host/pipe.c",
+    "src/lmkd.c",
+    "src/front_end.c",
+    "src/fft.c",
+    "src/checksum.c",
+    "src/network_aot.c",
+    "src/nn_dense.c",
+    "src/nn_simple.c",
+)
+_GENERATED = ("tables.c", "model_aot.c", "model_image.c")
+_OPTIONS = ("-std=c11", "-O2", "-ffp-contract=off")
+_MAX_FRAMES = 256  # per request, as in pipe.c
+
+
+class HostFirmware:
+    """The firmware in a process of its own.
+
+    Args:
+        manifest_path: `<stem>.manifest.json` of an int8 model that lies beside it.
+
+    Raises:
+        FileNotFoundError: If the sources of the firmware or a C compiler are missing.
+        RuntimeError: If the firmware does not compile.
+        ValueError: If the model holds what the firmware lacks.
+    """
+
+    def __init__(self, manifest_path: str | Path):
+        program = build_host(Path(manifest_path).resolve())
+        self._process = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        atexit.register(self.close)
+
+    def reset(self) -> None:
+        """Forgets the past of both streams, samples and features."""
+        self._send(b"r")
+
+    def process_hops(self, hops: np.ndarray) -> np.ndarray:
+        """Enhances hops of samples `(T, hop)`, float32; each comes out one hop late."""
+        return self._request(b"p", hops)
+
+    def gains(self, features: np.ndarray) -> np.ndarray:
+        """Maps band features `(T, E)` to gains `(T, E)`, float32."""
+        return self._request(b"g", features)
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process.poll() is None:
+            self._process.communicate()
+
+    def _request(self, kind: bytes, rows: np.ndarray) -> np.ndarray:
+        rows = np.ascontiguousarray(rows, np.float32)
+        parts = [rows[i : i + _MAX_FRAMES] for i in range(0, len(rows), _MAX_FRAMES)]
+        return np.concatenate(
+            [
+                np.zeros((0, rows.shape[1]), np.float32),
+                *map(functools.partial(self._request_part, kind), parts),
+            ]
+        )
+
+    def _request_part(self, kind: bytes, rows: np.ndarray) -> np.ndarray:
+        self._send(kind + struct.pack("<I", len(rows)) + rows.tobytes())
+        answer = self._process.stdout.read(rows.nbytes) if self._process.stdout else b""
+        if len(answer) != rows.nbytes:
+            self._fail()
+        return np.frombuffer(answer, np.float32).reshape(rows.shape).copy()
+
+    def _send(self, content: bytes) -> None:
+        try:
+            if self._process.stdin:
+                self._process.stdin.write(content)
+                self._process.stdin.flush()
+        except (OSError, ValueError):  # the pipe is broken, or closed on this side
+            self._fail()
+
+    def _fail(self) -> None:
+        text = b""
+        if self._process.stderr and not self._process.stderr.closed:
+            text = self._process.stderr.read()
+        self._process.wait()
+        raise RuntimeError(
+            "The firmware's process must answer every request. "
+            f"Received exit status {self._process.returncode}: {text.decode().strip()}. "
+            "Report it with the model that was used."
+        )
+
+
+@functools.cache
+def build_host(manifest_path: Path) -> Path:
+    """Generates the firmware for a model and compiles it for this machine, once per process.
+
+    Args:
+        manifest_path: `<stem>.manifest.json` of an int8 model that lies beside it.
+
+    Returns:
+        The program; it is deleted when this process ends.
+
+    Raises:
+        FileNotFoundError: If the sources of the firmware or a C compiler are missing.
+        RuntimeError: If the firmware does not compile.
+        ValueError: If the model holds what the firmware lacks.
+    """
+    if not _FIRMWARE.is_dir():
+        raise FileNotFoundError(
+            "The back-end firmware needs the folder microcontroller/ of the source tree. "
+            f"Received an installation without {_FIRMWARE}. Use --backend=tflm, or a checkout."
+        )
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise FileNotFoundError(
+            "The back-end firmware is compiled on this machine and needs a C compiler. "
+            "Received a search path without cc, gcc and clang. Install gcc, or use --backend=tflm."
+        )
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    generated, program = Path(folder.name) / "generated", Path(folder.name) / "firmware"
+    generate(manifest_path, generated)
+    files = [*(_FIRMWARE / name for name in _SOURCES), *(generated / name for name in _GENERATED)]
+    includes = [f"-I{path}" for path in (_FIRMWARE / "include", _FIRMWARE / "src", generated)]
+    command = [compiler, *_OPTIONS, *includes, *map(str, files), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        raise RuntimeError(
+            f"The firmware must compile. Received from {compiler}: {built.stderr[-2000:]}\n"
+            "Use gcc or clang of the last ten years."
+        )
+    return program
