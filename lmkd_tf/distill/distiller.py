@@ -400,21 +400,18 @@ class LatentMixupDistiller(PairTrainer):
         }
         return cls(**{**config, **models, "objective": Objective(**config["objective"])})
 
+    # Keras itself finds the teacher, as the value of a property, and stores its weights.
+
     def save_own_variables(self, store) -> None:
-        """Writes the distiller's own state, the stream of λ and the teacher's weights."""
+        """Writes the distiller's own state and the stream of λ."""
         super().save_own_variables(store)
         store["lambda_seed"] = ops.convert_to_numpy(self._lambda_seed.state)
-        for index, weight in enumerate(self.teacher.weights):
-            store[f"teacher_{index}"] = ops.convert_to_numpy(weight)
 
     def load_own_variables(self, store) -> None:
         """Reads what `save_own_variables` wrote."""
-        names = [name for name in store.keys() if not name.startswith("teacher_")]  # noqa: SIM118 - an HDF5 group
-        own = {name: store[name] for name in names}
+        own = {name: store[name] for name in store.keys()}  # noqa: SIM118 - an HDF5 group
         self._lambda_seed.state.assign(own.pop("lambda_seed"))
         super().load_own_variables(own)
-        for index, weight in enumerate(self.teacher.weights):
-            weight.assign(store[f"teacher_{index}"])
 
 
 def _resolve(objective: Objective | str) -> Objective:

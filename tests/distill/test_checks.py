@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import types
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,8 @@ def test_views_of_different_shapes_are_refused(shape):
     message = r"must have the same shape\. Received \(4, 6\) and \(.*\)\. Cut both"
     with pytest.raises(ValueError, match=message):
         check_views({**GOOD, "second_view": np.zeros(shape)})
+
+
+def test_views_of_unknown_batch_size_are_accepted():
+    unknown = types.SimpleNamespace(shape=(None, 6))
+    check_views({"first_view": unknown, "second_view": GOOD["second_view"]})

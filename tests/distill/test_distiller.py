@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
+import zipfile
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -431,6 +435,18 @@ def test_a_saved_distiller_continues_as_if_it_had_not_been_saved(tmp_path, weigh
     assert_same(weights_of(loaded.teacher), weights_of(model.teacher))
     assert fit(loaded, epochs=2) == fit(model, epochs=2)
     assert_same(weights_of(loaded), weights_of(model))
+
+
+def test_a_file_holds_the_weights_of_both_networks_once(tmp_path):
+    model = distiller_of()
+    model.save(tmp_path / "distiller.keras")
+    with zipfile.ZipFile(tmp_path / "distiller.keras") as archive:
+        stored = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    sizes = []
+    stored.visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
+    networks = (model.student, model.teacher, model.projectors[0])
+    expected = sum(network.count_params() for network in networks)
+    assert expected <= sum(sizes) < expected + 10  # statistics, step and seed
 
 
 def test_a_loaded_distiller_has_the_arguments_it_was_made_with(tmp_path):

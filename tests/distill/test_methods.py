@@ -403,6 +403,13 @@ def test_the_distance_is_the_one_that_the_objective_names():
     assert term_of(model, 2) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("method", ["fitnets", "cross_mixup"])
+def test_latents_of_unequal_width_need_a_projector(method):
+    message = r"Received 4 of the student and 7 of the teacher for tap 'bottleneck'\. Use proj"
+    with pytest.raises(ValueError, match=message):
+        distiller_of(objective_of(method, projector="none"))
+
+
 # ---- schedules -----------------------------------------------------------------------------------
 
 

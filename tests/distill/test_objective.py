@@ -178,6 +178,22 @@ def test_only_objectives_of_the_two_views_latents_take_a_cache():
     assert takes == set(METHODS) - needs_more
 
 
+@pytest.mark.parametrize(
+    ("changes", "takes"),
+    [
+        ({"mixing": "teacher"}, True),
+        ({"mixing": "student"}, False),
+        ({"pairing": "residual_permutation"}, False),
+        ({"propagation": "none"}, True),
+        ({"propagation": "both"}, False),
+        ({"output_weight": 1.0}, False),
+        ({"position_weight": "teacher_advantage"}, False),
+    ],
+)
+def test_each_need_for_more_than_the_two_latents_rules_the_cache_out(changes, takes):
+    assert objective_of("latent_mixup", **changes).takes_cached_latents == takes
+
+
 def test_a_method_can_be_changed_in_one_setting():
     changed = objective_of("fitnets", distance="cosine")
     assert changed == dataclasses.replace(METHODS["fitnets"], distance="cosine")

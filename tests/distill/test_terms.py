@@ -76,6 +76,14 @@ def test_weights_on_other_frames_are_resampled_by_overlap():
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
+def test_frames_of_unknown_number_are_taken_as_equal(compiled):
+    student, teacher = latents(3, 4, 5)
+    weight = np.random.default_rng(2).uniform(size=(3, 4)).astype(np.float32)
+    expected = (weight * np.square(student - teacher).mean(2)).mean(1)
+    found = compiled(lambda s, t, w: latent_term("mse", s, t, 1.0, w), student, teacher, weight)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 # ---- without λ -----------------------------------------------------------------------------------
 
 

@@ -583,13 +583,6 @@ METHOD_MUTANTS = [
         f"{DISTILLER}::test_sample_weight_in_fit_equals_leaving_the_example_out_of_every_term",
     ),
     Mutant(
-        "teacher_is_not_saved",
-        "distill/distiller.py",
-        '            weight.assign(store[f"teacher_{index}"])',
-        "            del weight",
-        f"{DISTILLER}::test_a_saved_distiller_continues_as_if_it_had_not_been_saved",
-    ),
-    Mutant(
         "cache_exchanges_the_views",
         "distill/cache.py",
         "ops.stack(pair, axis=1)",
@@ -700,7 +693,7 @@ METHOD_MUTANTS = [
         "distill/objective.py",
         '            and self.propagation != "both"\n',
         "",
-        f"{OBJECTIVE}::test_only_objectives_of_the_two_views_latents_take_a_cache",
+        f"{OBJECTIVE}::test_each_need_for_more_than_the_two_latents_rules_the_cache_out",
     ),
     Mutant(
         "advantage_is_ignored_where_it_is_unknown",
