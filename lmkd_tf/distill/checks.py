@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmkd_tf.distill.objective import Objective
+from lmkd_tf.distill.views import Pair
 from lmkd_tf.models.taps import FeatureTap
 
 VIEWS = ("first_view", "second_view")
@@ -122,6 +123,20 @@ def check_views(views: Any) -> None:
         raise ValueError(
             "The two views of a pair must have the same shape. "
             f"Received {shapes[0]} and {shapes[1]}. Cut both from the same clean crop."
+        )
+
+
+def check_sample_weight(pair: Pair, sample_weight: Any) -> None:
+    """Refuses weights of examples where a mixture is made of two examples.
+
+    Raises:
+        ValueError: If there are weights and the two signals have different targets.
+    """
+    if sample_weight is not None and not pair.is_same_clean:
+        raise ValueError(
+            "Examples can be weighted only where each is mixed with itself. "
+            "Received `sample_weight` with mixtures of two utterances. "
+            'Leave it out or use pairing="same_clean".'
         )
 
 

@@ -13,6 +13,7 @@ from lmkd_tf.distill.checks import (
     VIEWS,
     check_equal_widths,
     check_models,
+    check_sample_weight,
     check_views,
     check_weights,
     find_mix_index,
@@ -194,6 +195,7 @@ class LatentMixupDistiller(PairTrainer):
         check_views(views)
         seed = self._lambda_seed if training else self.seed  # evaluation draws the same each time
         pair = PAIRINGS[self.objective.pairing](*(views[name] for name in VIEWS), speech, seed)
+        check_sample_weight(pair, sample_weight)
         both = ops.concatenate([pair.first, pair.second])  # (2B, ...)
         if not self._distills():
             _, output = run_plain(self._tapped_student, both, training=training)

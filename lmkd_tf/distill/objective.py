@@ -3,6 +3,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,66 +142,70 @@ class Objective:
             _refuse("A schedule needs steps.", self, ["schedule_steps"], "Use at least 1.")
 
     def _check_combination(self) -> None:
-        mixes_student = self.mixing in ("both", "student")
-        rules = [
-            (
-                self.propagation != "both" or self.mixing == "both",
-                "Both networks can decode a mixed latent only where both mix theirs.",
-                ["propagation", "mixing"],
-                'Use mixing="both".',
-            ),
-            (
-                not self.is_tap_drawn or (mixes_student and self.propagation == "student"),
-                "The tap can be drawn only where the student's mixed latent is decoded.",
-                ["mix_tap", "mixing", "propagation"],
-                'Use mixing="both" and propagation="student".',
-            ),
-            (
-                self.granularity != "band" or self.mixing == "input",
-                "λ can be drawn per band only for signals, since latents have no bands in common.",
-                ["granularity", "mixing"],
-                'Use mixing="input".',
-            ),
-            (
-                self.granularity != "tap" or self.mixing == "both",
-                "λ can be drawn per tap only where both networks mix their latents.",
-                ["granularity", "mixing"],
-                'Use mixing="both".',
-            ),
-            (
-                self.mixing not in ("split", "cross") or self.distance == "mse",
-                "This mixing is defined for the squared error.",
-                ["mixing", "distance"],
-                'Use distance="mse".',
-            ),
-            (
-                self.position_weight == "equal" or self.is_pointwise,
-                "Positions can be weighted only where the distance compares them one by one.",
-                ["position_weight", "distance"],
-                'Use distance="mse".',
-            ),
-            (
-                self.position_weight == "equal" or self.mixing in ("both", "teacher", "none"),
-                "The advantage of the teacher is known only where it enhances both views.",
-                ["position_weight", "mixing"],
-                'Use mixing="both".',
-            ),
-            (
-                self.mixing != "student" or self.propagation != "none" or not self.output_weight,
-                "The output of a mixture is compared only where the student decodes it.",
-                ["mixing", "propagation", "output_weight"],
-                'Use propagation="student".',
-            ),
-            (
-                self.lambda_law != "snr_aware" or self.granularity != "batch",
-                "A λ that follows the SNR is drawn for each example.",
-                ["lambda_law", "granularity"],
-                'Use granularity="sample".',
-            ),
-        ]
-        for holds, rule, names, remedy in rules:
-            if not holds:
+        for holds, rule, names, remedy in _COMBINATIONS:
+            if not holds(self):
                 _refuse(rule, self, names, remedy)
+
+
+# Settings that exclude each other: what has to hold, rule, settings, remedy.
+_COMBINATIONS: list[tuple[Callable[[Objective], bool], str, list[str], str]] = [
+    (
+        lambda o: o.propagation != "both" or o.mixing == "both",
+        "Both networks can decode a mixed latent only where both mix theirs.",
+        ["propagation", "mixing"],
+        'Use mixing="both".',
+    ),
+    (
+        lambda o: (
+            not o.is_tap_drawn or (o.mixing in ("both", "student") and o.propagation == "student")
+        ),
+        "The tap can be drawn only where the student's mixed latent is decoded.",
+        ["mix_tap", "mixing", "propagation"],
+        'Use mixing="both" and propagation="student".',
+    ),
+    (
+        lambda o: o.granularity != "band" or o.mixing == "input",
+        "λ can be drawn per band only for signals, since latents have no bands in common.",
+        ["granularity", "mixing"],
+        'Use mixing="input".',
+    ),
+    (
+        lambda o: o.granularity != "tap" or o.mixing == "both",
+        "λ can be drawn per tap only where both networks mix their latents.",
+        ["granularity", "mixing"],
+        'Use mixing="both".',
+    ),
+    (
+        lambda o: o.mixing not in ("split", "cross") or o.distance == "mse",
+        "This mixing is defined for the squared error.",
+        ["mixing", "distance"],
+        'Use distance="mse".',
+    ),
+    (
+        lambda o: o.position_weight == "equal" or o.is_pointwise,
+        "Positions can be weighted only where the distance compares them one by one.",
+        ["position_weight", "distance"],
+        'Use distance="mse".',
+    ),
+    (
+        lambda o: o.position_weight == "equal" or o.mixing in ("both", "teacher", "none"),
+        "The advantage of the teacher is known only where it enhances both views.",
+        ["position_weight", "mixing"],
+        'Use mixing="both".',
+    ),
+    (
+        lambda o: o.mixing != "student" or o.propagation != "none" or not o.output_weight,
+        "The output of a mixture is compared only where the student decodes it.",
+        ["mixing", "propagation", "output_weight"],
+        'Use propagation="student".',
+    ),
+    (
+        lambda o: o.lambda_law != "snr_aware" or o.granularity != "batch",
+        "A λ that follows the SNR is drawn for each example.",
+        ["lambda_law", "granularity"],
+        'Use granularity="sample".',
+    ),
+]
 
 
 def _refuse(rule: str, objective: Objective, names: list[str], remedy: str) -> None:

@@ -7,11 +7,13 @@ import pytest
 from lmkd_tf.distill.checks import (
     check_equal_widths,
     check_models,
+    check_sample_weight,
     check_views,
     check_weights,
     find_mix_index,
 )
 from lmkd_tf.distill.objective import Objective
+from lmkd_tf.distill.views import Pair
 from lmkd_tf.models.taps import FeatureTap
 from tests.distill.by_hand import network
 
@@ -131,3 +133,13 @@ def test_views_of_different_shapes_are_refused(shape):
 def test_views_of_unknown_batch_size_are_accepted():
     unknown = types.SimpleNamespace(shape=(None, 6))
     check_views({"first_view": unknown, "second_view": GOOD["second_view"]})
+
+
+def test_weights_of_examples_are_refused_where_two_examples_are_mixed():
+    noisy, speech = np.zeros((2, 6)), np.ones((2, 6))
+    check_sample_weight(Pair(noisy, noisy, speech, speech), np.ones(2))
+    of_two = Pair(noisy, noisy, speech, speech[::-1])
+    check_sample_weight(of_two, None)
+    message = r"weighted only where each is mixed with itself\. Received `sample_weight` with mix"
+    with pytest.raises(ValueError, match=message):
+        check_sample_weight(of_two, np.ones(2))

@@ -698,8 +698,8 @@ METHOD_MUTANTS = [
     Mutant(
         "advantage_is_ignored_where_it_is_unknown",
         "distill/objective.py",
-        'self.mixing in ("both", "teacher", "none")',
-        'self.mixing != ""',
+        'o.mixing in ("both", "teacher", "none")',
+        'o.mixing != ""',
         f"{OBJECTIVE}::test_settings_that_exclude_each_other_are_refused",
     ),
 ]
