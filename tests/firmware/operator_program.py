@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a C program that runs every operator case and compares it with what TFLM computed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +64,11 @@ struct case_facts {
 """
 
 
-def write_operator_program(folder: Path) -> None:
+def write_operator_program(folder: Path, cases: Mapping[str, Callable[[], bytes]] = CASES) -> None:
     """Writes the sources of every case and of the program."""
     facts, declarations, sources = [], [], []
     memory_bytes = 16
-    for name, make in CASES.items():
+    for name, make in cases.items():
         content = make()
         path = folder / f"{name}.tflite"
         path.write_bytes(content)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.compress.quantization import quantized_step
-from lmkd_tf.evaluate.backends import StepBackend, keras_backend
+from lmkd_tf.evaluate.backends import StepBackend, keras_backend, open_backend
 from lmkd_tf.evaluate.parity import snr_db
 from lmkd_tf.evaluate.streaming import StreamingEnhancer
 from lmkd_tf.export.interpreter import StepModel
@@ -26,6 +26,13 @@ def test_tflm_equals_the_reference_kernels_bit_for_bit(road, stream, dtype):
     masks = [[model.step_quantized(frame) for frame in frames] for model in (micro, reference)]
     np.testing.assert_array_equal(masks[0], masks[1])
     assert len(np.unique(masks[0])) > 20  # it computed something
+
+
+def test_generated_c_equals_tflm_bit_for_bit(road, stream):
+    firmware, micro = open_backend("firmware", road.int8), StepModel(road.int8, "tflm")
+    wanted = micro.gains(stream.features)
+    np.testing.assert_array_equal(firmware.gains(stream.features), wanted)
+    assert len(np.unique(wanted)) > 20
 
 
 def test_quantized_step_graph_equals_the_quantized_utterance_graph(road, stream, quantized):
