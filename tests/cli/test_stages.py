@@ -163,10 +163,11 @@ def test_a_corpus_of_another_layout_trains_with_rooms_and_epochs(road, tmp_path)
         assert views["first_view"].shape == speech.shape
 
 
-def test_the_files_of_a_step_without_a_finite_loss_are_named():
+def test_the_files_of_a_step_without_a_finite_loss_are_named(monkeypatch):
     audio = object.__new__(Audio)
     source = SimpleNamespace(files=lambda step: [f"batch_{step}.flac"])
-    audio.pair_source = lambda batch_size: source if batch_size == 2 else None
+    sources = {2: source}
+    monkeypatch.setattr(audio, "pair_source", sources.get)
     guard = audio.nan_guard(TrainConfig(batch_size=2), first_step=7)
     with pytest.raises(FloatingPointError, match=r"nan in step 7, made of batch_7\.flac\. Look"):
         guard.on_train_batch_end(0, {"loss": float("nan")})

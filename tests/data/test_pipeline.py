@@ -88,8 +88,8 @@ def test_the_files_of_a_batch_are_those_it_depends_on(stores):
         signals = [list(store.signals) for store in (speech, noise)]
         place = signals[index >= 4]
         place[index % 4 if index < 4 else index - 4] = place[0][::-1] // 2
-        changed = [replace(s, signals=v) for s, v in zip((speech, noise), signals, strict=True)]
-        batch = PairSource(*changed, SETTINGS, 1, seed=0).batch(5)
+        voices, noises = replace(speech, signals=signals[0]), replace(noise, signals=signals[1])
+        batch = PairSource(voices, noises, SETTINGS, 1, seed=0).batch(5)
         is_same = all(np.array_equal(a, b) for a, b in zip(batch, expected, strict=True))
         assert is_same == (str(clip.path) not in files), clip.path
 
