@@ -14,6 +14,7 @@ bucket that is mounted.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,9 +165,11 @@ def shard_corpus(
 def _runner_options(runner: str, num_workers: int) -> list[str]:
     if runner != "direct":
         return [f"--runner={runner}"]
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     mode = "multi_processing" if num_workers > 1 else "in_memory"
     return [
         "--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner",
         f"--direct_running_mode={mode}",
         f"--direct_num_workers={num_workers}",
+        "--default_sdk_harness_log_level=WARNING",
     ]
