@@ -159,3 +159,13 @@ def test_a_corpus_of_another_layout_trains_with_rooms_and_epochs(road, tmp_path)
         views, speech = next(iter(dataset))
         assert np.isfinite(views["first_view"]).all()
         assert views["first_view"].shape == speech.shape
+
+
+def test_a_distilled_run_and_its_control_see_identical_pairs(road):
+    batches = []
+    for weight in (1.0, 0.0):
+        distill = replace(road.config.distill, distillation_weight=weight)
+        audio = Audio(road.corpus, replace(road.config, distill=distill))
+        views, speech = next(iter(audio.training(road.config.distillation_training, 5)))
+        batches.append((views["first_view"].numpy(), views["second_view"].numpy(), speech.numpy()))
+    assert all(np.array_equal(*signals) for signals in zip(*batches, strict=True))
