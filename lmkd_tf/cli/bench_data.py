@@ -7,13 +7,16 @@ Usage:
 Each row is a process of its own that draws the same two-view crops of 2 s, batches of 16:
 from FLAC files, shards, a packed corpus or memory, by a plain Python generator, a PyTorch
 DataLoader (2 workers) or tf.data; and ready-made pairs by tf.data. The last row is what the
-smallest student consumes in training. Speeds are crop seconds per second; rows take turns.
+smallest student consumes in training. Speeds are crop seconds per second, the better of two
+turns; per core means per second of processor time, which says more on a busy machine.
 --crops=100000 draws that many crops through tf.data from shards and prints the memory.
 """
 
 import importlib.util
 import itertools
 import json
+import multiprocessing
+import os
 import resource
 import subprocess
 import sys
@@ -81,7 +84,8 @@ def _print_table(rows: dict[tuple[str, str], dict[str, float]]) -> None:
         note = f"   target {target}" if target else ""
         sys.stdout.write(
             f"{storage:8s}{reader:14s}{found['speed']:8.0f} x real time"
-            f"{found['speed'] / base:8.2f} x flac by generator{found['mebibytes']:8.0f} MiB{note}\n"
+            f"{found['per_core']:8.0f} per core"
+            f"{found['speed'] / base:8.2f} x flac by generator{found['mebibytes']:7.0f} MiB{note}\n"
         )
 
 
@@ -157,27 +161,45 @@ def _measure_row(storage: str, reader: str) -> dict[str, Any]:
     if reader == "memory-curve":
         return {"curve": _memory_curve(_by_tf_data(folder, storage), flags.FLAGS.crops)}
     if reader == "nano training":
-        speed = _training_speed(seconds)
+        speed, per_core = _training_speed(seconds)
     else:
         makers: dict[str, Callable[[Path, str], Iterator[Any]]] = {
             "generator": _by_generator,
             "dataloader": _by_dataloader,
             "tf.data": _by_tf_data,
         }
-        speed = _speed_of(makers[reader](folder, storage), seconds)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
-    return {"speed": speed, "mebibytes": used}
+        speed, per_core = _speed_of(makers[reader](folder, storage), seconds)
+    return {"speed": speed, "per_core": per_core, "mebibytes": _peak_mebibytes()}
 
 
-def _speed_of(batches: Iterator[Any], seconds: float) -> float:
-    """Returns crop seconds per second once the first batches have come."""
+def _peak_mebibytes() -> float:
+    """Returns the most memory this process had resident, in MiB.
+
+    Not by `getrusage`, which also counts the process that this one was forked from.
+    """
+    status = Path("/proc/self/status").read_text("ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024.0
+
+
+def _speed_of(batches: Iterator[Any], seconds: float) -> tuple[float, float]:
+    """Returns crop seconds per second, and per second of processor time of all processes."""
     for _ in range(4):
         next(batches)
-    start, count = time.perf_counter(), 0
+    start, used_s, count = time.perf_counter(), _processor_seconds(), 0
     while time.perf_counter() - start < seconds:
         next(batches)
         count += 1
-    return count * _BATCH_SIZE * _CROP_SECONDS / (time.perf_counter() - start)
+    crop_s = count * _BATCH_SIZE * _CROP_SECONDS
+    return crop_s / (time.perf_counter() - start), crop_s / (_processor_seconds() - used_s)
+
+
+def _processor_seconds() -> float:
+    """Returns the processor time of this process and of those that it has started."""
+    ticks = 0
+    for process in [os.getpid(), *(child.pid or 0 for child in multiprocessing.active_children())]:
+        fields = Path(f"/proc/{process}/stat").read_text("utf-8").rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _by_generator(folder: Path, storage: str) -> Iterator[Any]:
@@ -232,8 +254,8 @@ def _memory_curve(batches: Iterator[Any], crops: int) -> list[tuple[int, float]]
     return curve
 
 
-def _training_speed(seconds: float) -> float:
-    """Returns how many crop seconds per second the smallest student trains on."""
+def _training_speed(seconds: float) -> tuple[float, float]:
+    """Returns how many crop seconds the smallest student trains on; see `_speed_of`."""
     import numpy as np
 
     import lmkd_tf

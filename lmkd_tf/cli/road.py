@@ -305,10 +305,13 @@ def _whole(model: Any) -> Any:
 def _digest(corpus: Any) -> str:
     """Identifies recordings by manifest entry and file size, without reading them."""
     entries = []
-    for clip in (*corpus.speech, *corpus.noise):
+    for clip in (*corpus.speech, *corpus.noise, *corpus.responses):
         num_bytes = clip.path.stat().st_size if clip.path.is_file() else None
         facts = (clip.seconds, clip.split, clip.group, clip.category, clip.treble_lift_db)
-        entries.append((*clip.path.parts[-3:], num_bytes, *facts))
+        # Only where there is something to add, so that older work directories stay valid.
+        more = [clip.minus.parts[-3:]] if clip.minus else []
+        more += [] if clip.record is None else [clip.record]
+        entries.append((*clip.path.parts[-3:], num_bytes, *facts, *more))
     return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ bucket that is mounted.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,25 @@ def shard_corpus(
     prepare_folder(plan, sources)
     letters_path = plan.folder / _LETTERS_NAME
     letters_path.unlink(missing_ok=True)
-    options = PipelineOptions([*_runner_options(runner, num_workers), *runner_arguments])
+    options = (*_runner_options(runner, num_workers), *runner_arguments)
+    try:
+        _run(PipelineOptions(list(options)), plan, sources, str(letters_path))
+    except Exception as error:  # whatever a runner raises when a worker is lost
+        raise RuntimeError(
+            f"The pipeline must run to its end. Received {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}. Run the same command again; no index was "
+            "written, and shards that are there are written anew with the same content."
+        ) from error
+    found = json.loads(letters_path.read_text("utf-8")) if letters_path.is_file() else []
+    refused = [(str(name), str(reason)) for name, reason in found]
+    letters_path.unlink(missing_ok=True)
+    finish_set(plan, corpus, refused, max_failed_fraction)
+    return refused
+
+
+def _run(
+    options: PipelineOptions, plan: ShardPlan, sources: Sequence[Source], letters_path: str
+) -> None:
     with apache_beam.Pipeline(options=options) as pipeline:
         decoded = (
             pipeline
@@ -152,21 +171,18 @@ def shard_corpus(
         _ = (
             letters
             | "all letters" >> apache_beam.GroupByKey()
-            | "write letters" >> apache_beam.ParDo(WriteLetters(str(letters_path)))
+            | "write letters" >> apache_beam.ParDo(WriteLetters(letters_path))
         )
-    found = json.loads(letters_path.read_text("utf-8")) if letters_path.is_file() else []
-    refused = [(str(name), str(reason)) for name, reason in found]
-    letters_path.unlink(missing_ok=True)
-    finish_set(plan, corpus, refused, max_failed_fraction)
-    return refused
 
 
 def _runner_options(runner: str, num_workers: int) -> list[str]:
     if runner != "direct":
         return [f"--runner={runner}"]
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     mode = "multi_processing" if num_workers > 1 else "in_memory"
     return [
         "--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner",
         f"--direct_running_mode={mode}",
         f"--direct_num_workers={num_workers}",
+        "--default_sdk_harness_log_level=WARNING",
     ]

@@ -7,9 +7,9 @@ another version or truncated, before anything is read from it; each record has t
 of TFRecord. What is in a shard and in which order depends on the names of the clips alone,
 not on who wrote it: any number of workers writes the same bytes.
 
-Training maps the shards into memory and draws from them at random (`open_shards`);
-TensorFlow reads them as TFRecords of `tf.train.Example` (`lmkd_tf.data.pipeline`). This
-module imports no TensorFlow.
+Training maps the shards into memory and draws from them at random (`open_shards`). To
+TensorFlow, or to anything else, they are TFRecords of `tf.train.Example` with `id`,
+`samples` and `pcm` behind one record to skip. This module imports no TensorFlow.
 """
 
 import hashlib

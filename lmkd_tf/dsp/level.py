@@ -17,7 +17,9 @@ SILENCE_DBFS = -160.0
 # frame. (ITU-T P.56 uses 15.9 dB below the mean active level, which is about the same
 # place since the loudest syllables are 10 to 15 dB above that mean. Over 146 utterances of
 # 60 speakers this level reads 0.52 dB more than that of P.56, standard deviation 0.38 dB:
-# P.56 counts 0.2 s after each word as active.)
+# P.56 counts 0.2 s after each word as active. On 96 files of VoiceBank+DEMAND, which were
+# mixed by P.56, the SNR by frames is 0.34 dB above the one stated, standard deviation 0.52,
+# and that by `p56_level_dbfs` 0.08 dB, 0.17.)
 _FRAME_SECONDS = 0.02
 _ACTIVE_MARGIN_DB = 30.0
 

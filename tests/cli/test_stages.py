@@ -171,3 +171,13 @@ def test_the_files_of_a_step_without_a_finite_loss_are_named(monkeypatch):
     guard = audio.nan_guard(TrainConfig(batch_size=2), first_step=7)
     with pytest.raises(FloatingPointError, match=r"nan in step 7, made of batch_7\.flac\. Look"):
         guard.on_train_batch_end(0, {"loss": float("nan")})
+
+
+def test_a_distilled_run_and_its_control_see_identical_pairs(road):
+    batches = []
+    for weight in (1.0, 0.0):
+        distill = replace(road.config.distill, distillation_weight=weight)
+        audio = Audio(road.corpus, replace(road.config, distill=distill))
+        views, speech = next(iter(audio.training(road.config.distillation_training, 5)))
+        batches.append((views["first_view"].numpy(), views["second_view"].numpy(), speech.numpy()))
+    assert all(np.array_equal(*signals) for signals in zip(*batches, strict=True))

@@ -5,7 +5,8 @@
 `clean_testset_wav/`, `noisy_testset_wav/`, each also with `_16k` at the end, and the logs
 `log_*.txt` with noise and SNR per file. Validation holds out training speakers; the test
 folder is the `test` split and nothing else. Noise to train on is noisy minus clean, so
-train and valid share the recordings of DEMAND, as they do in that corpus.
+train and valid share the recordings of DEMAND, as they do in that corpus. (The set that is
+named after 56 speakers holds 58, says an audit of its archive.)
 """
 
 import re
