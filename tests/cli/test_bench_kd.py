@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+
+from lmkd_tf.cli import bench_kd
+from lmkd_tf.config.files import read_json
+from lmkd_tf.config.schema import ExperimentConfig
+
+CLIPS = ("a", "b", "c", "d")
+
+
+def result(method, seed, pesq):
+    rows = [
+        {"file": clip, "snr_db": 0.0, "pesq_wb": value, "stoi": 0.5, "si_sdr_db": 10 * value}
+        for clip, value in zip(CLIPS, pesq, strict=True)
+    ]
+    return {"method": method, "seed": seed, "rows": {"float": rows, "int8": rows}}
+
+
+def line_of(table, method):
+    return next(line for line in table.splitlines() if line.startswith(f"| `{method}`"))
+
+
+def test_table_holds_means_and_paired_differences_over_seeds_and_clips():
+    results = [
+        result("no_kd", 0, [1.0, 2.0, 1.0, 2.0]),
+        result("no_kd", 1, [1.0, 2.0, 3.0, 2.0]),
+        result("fitnets", 0, [1.5, 2.5, 1.5, 2.5]),
+        result("fitnets", 1, [1.5, 2.5, 3.5, 2.5]),
+    ]
+    table = bench_kd.to_markdown(results, "heading")
+    # Each clip gains 0.5 in each seed, so the interval has no width; SI-SDR gains 5 dB.
+    gain = "2.250 (+0.500 [+0.500, +0.500])"
+    assert line_of(table, "fitnets").split(" | ")[1:3] == [
+        gain,
+        "0.5000 (+0.0000 [+0.0000, +0.0000])",
+    ]
+    assert line_of(table, "fitnets").endswith("22.50 (+5.00 [+5.00, +5.00]) |")
+    assert line_of(table, "no_kd") == "| `no_kd` | 1.750 | 0.5000 | 17.50 |"
+    assert table.index("`fitnets`") < table.index("`no_kd` | 1.750")
+    assert "## int8" in table
+
+
+def test_interval_of_a_difference_covers_what_the_clips_say():
+    rng = np.random.default_rng(0)
+    control = rng.uniform(1, 3, 4)
+    gains = np.array([0.0, 0.1, 0.2, 0.5])
+    table = bench_kd.to_markdown(
+        [result("no_kd", 0, control), result("cosine", 0, control + gains)], ""
+    )
+    # The mean of four draws from the gains: at least 0, at most 0.5, and rarely either.
+    low, high = (float(x) for x in line_of(table, "cosine").split("[")[1].split("]")[0].split(", "))
+    assert 0.0 < low < 0.1
+    assert 0.3 < high < 0.5
+
+
+def test_a_finished_run_is_kept_and_one_of_another_budget_is_not(tmp_path, monkeypatch):
+    trained = []
+
+    class Road:
+        def __init__(self, *arguments):
+            del arguments
+
+    def train_and_score(self, config, folder):
+        del self, folder
+        trained.append((config.distill.method, config.seed, config.distill.schedule_steps))
+        return {"rows": {}}
+
+    monkeypatch.setattr("lmkd_tf.cli.road.Road", Road)
+    monkeypatch.setattr(bench_kd._Bench, "_train_and_score", train_and_score)
+    config = ExperimentConfig()
+    bench = bench_kd._Bench(config, tmp_path, tmp_path)
+    for _ in range(2):
+        path = bench.run("fitnets", 1)
+    half = config.distillation_training.epochs * config.distillation_training.steps_per_epoch // 2
+    assert trained == [("fitnets", 1, half)]
+    assert read_json(path)["method"] == "fitnets"
+    longer = bench_kd.replace(
+        config, distillation_training=bench_kd.replace(config.distillation_training, epochs=99)
+    )
+    bench_kd._Bench(longer, tmp_path, tmp_path).run("fitnets", 1)
+    assert len(trained) == 2
