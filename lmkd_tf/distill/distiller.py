@@ -100,23 +100,12 @@ class LatentMixupDistiller(PairTrainer):
         self._mix_index = find_mix_index(self.taps, self.objective)
         teacher.trainable = False
         self.student = student
-        cuts = [self._mix_index]
-        drawn_cuts = range(len(self.taps)) if self.objective.is_tap_drawn else cuts
         # A plain object is not tracked: the teacher stays out of the distiller's weights,
         # checkpoints of it and the optimizer.
-        self._frozen = _Frozen(
-            teacher,
-            tap_model(
-                teacher,
-                [tap.teacher_layer for tap in self.taps],
-                [self.taps[cut].teacher_layer for cut in cuts],
-            ),
-        )
-        self._tapped_student = tap_model(
-            student,
-            [tap.student_layer for tap in self.taps],
-            [self.taps[cut].student_layer for cut in drawn_cuts],
-        )
+        self._frozen = _Frozen(teacher, self._cut(teacher, "teacher_layer", [self._mix_index]))
+        every_tap = list(range(len(self.taps)))
+        cuts = every_tap if self.objective.is_tap_drawn else [self._mix_index]
+        self._tapped_student = self._cut(student, "student_layer", cuts)
         self.mixup_alpha = mixup_alpha
         self.distillation_weight = distillation_weight
         self.seed = seed
@@ -125,6 +114,14 @@ class LatentMixupDistiller(PairTrainer):
             self.objective, mixup_alpha, len(self.taps), self._mix_index, self._lambda_seed
         )
         self.projectors = self._build_projectors()
+        self._add_state()
+        self.built = True
+
+    def _cut(self, model: Any, layer: str, cuts: list[int]) -> Any:
+        names = [getattr(tap, layer) for tap in self.taps]
+        return tap_model(model, names, [names[cut] for cut in cuts])
+
+    def _add_state(self) -> None:
         # Per tap: running mean and mean square of the teacher's latent.
         self._teacher_moments = self.add_weight(
             shape=(2, len(self.taps)),
@@ -139,7 +136,6 @@ class LatentMixupDistiller(PairTrainer):
         self._term_trackers = [keras.metrics.Mean(name=name) for name in _TERMS]
         self._lambda_tracker = keras.metrics.Mean(name="mixup_lambda")
         self._spread_tracker = keras.metrics.Mean(name="mixup_spread")
-        self.built = True
 
     @property
     def teacher(self) -> Any:

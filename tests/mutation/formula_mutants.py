@@ -144,8 +144,8 @@ FORMULA_MUTANTS = [
     Mutant(
         "teacher_and_student_are_swapped",
         "distill/distiller.py",
-        ("            tap_model(\n                teacher,\n"),
-        ("            tap_model(\n                student,\n"),
+        'self._cut(teacher, "teacher_layer"',
+        'self._cut(student, "teacher_layer"',
         f"{DISTILLER}::test_teacher_and_student_are_the_models_given",
     ),
     Mutant(
