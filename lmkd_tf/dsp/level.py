@@ -63,7 +63,7 @@ def rms_dbfs(samples: np.ndarray) -> float:
     """Returns the RMS level of samples `(N,)` in dBFS; `SILENCE_DBFS` for silence.
 
     Example:
-        >>> rms_dbfs(np.full(100, 0.1))
+        >>> round(rms_dbfs(np.full(100, 0.1)), 6)
         -20.0
     """
     return power_to_dbfs(mean_power(samples))
