@@ -281,7 +281,7 @@ class DistillConfig:
     """
 
     method: str = "latent_mixup"
-    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "block_12", "block_8"),)
+    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "bottleneck", "bottleneck"),)
     mixup_alpha: float = 1.0
     distillation_weight: float = 1.0
     pairing: str | None = None
