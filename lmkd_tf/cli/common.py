@@ -120,15 +120,21 @@ def check_packages() -> None:
         )
 
 
-def run_stages(stage_names: tuple[str, ...]) -> None:
-    """Runs stages of the road as the flags say, with progress."""
+def run_stages(stage_names: tuple[str, ...], settings: Sequence[str] = ()) -> None:
+    """Runs stages of the road as the flags say, with progress.
+
+    Args:
+        stage_names: Stages, in order.
+        settings: Overrides that come before those of the flags.
+    """
     from lmkd_tf.cli.progress import Progress, ProgressCallback
     from lmkd_tf.cli.road import Listener, Road
     from lmkd_tf.config.loader import load
 
     values = flags.FLAGS
-    config = load(config_path(values.config), values.override)
-    road = Road(config, Path(values.workdir), Path(values.data))
+    config = load(config_path(values.config), [*settings, *values.override])
+    is_distilling = stage_names != ("network",)
+    road = Road(config, Path(values.workdir), Path(values.data), is_distilling=is_distilling)
     for name in stage_names:
         if road.is_finished(name):
             sys.stdout.write(f"{name}: finished before, reused\n")

@@ -250,6 +250,7 @@ def ProgressCallback(progress: Progress | Stage) -> Any:
     class _ProgressCallback(keras.callbacks.Callback):
         def on_train_begin(self, logs: dict | None = None) -> None:
             self._steps, self._epoch = self.params.get("steps") or 0, 0
+            self._scores = ""
             self._epochs = self.params.get("epochs") or 1
             progress.total = self._epochs * self._steps or None
 
@@ -260,7 +261,12 @@ def ProgressCallback(progress: Progress | Stage) -> Any:
             loss = (logs or {}).get("loss")
             note = f"epoch {self._epoch + 1}/{self._epochs}"
             note += f", loss {float(loss):.4f}" if loss is not None else ""
-            progress.update(self._epoch * self._steps + batch + 1, note)
+            progress.update(self._epoch * self._steps + batch + 1, note + self._scores)
+
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            if logs and "val_pesq_wb" in logs:
+                self._scores = f", PESQ {logs['val_pesq_wb']:.2f}"
+                self._scores += f", SI-SDR {logs['val_si_sdr_db']:.1f} dB"
 
     return _ProgressCallback()
 

@@ -40,7 +40,10 @@ _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scores": (("teacher", "student", "pruned", "export"), ("data", "student")),
 }
 STAGES = tuple(_NEEDS)
+# Beside the road: one network on its own.
+_NEEDS["network"] = ((), ("data", "loss", "network", "network_training"))
 COMMANDS = {
+    "network": "lmkd-train",
     "teacher": "lmkd-train",
     "student": "lmkd-distill",
     "pruned": "lmkd-compress",
@@ -49,7 +52,11 @@ COMMANDS = {
 }
 # Settings that came later, and the value with which everything is as before: left out of a
 # stage's record then, so that older work directories stay valid.
-_LATER_SETTINGS = {"ema_momentum": 0.0}
+_LATER_SETTINGS = {
+    **{"ema_momentum": 0.0, "num_scored_clips": 0, "monitor": "", "patience": 0},
+    **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
+    "codecs": ("ulaw", "vorbis"),
+}
 _NUM_SHOWN_CLIPS = 6
 
 
@@ -73,13 +80,22 @@ class Road:
         config: Resolved configuration.
         workdir: Work directory; one folder per stage.
         data_folder: Recordings (see `lmkd_tf.data.folder.read_folder`).
+        is_distilling: Whether teacher and student have to fit each other.
     """
 
-    def __init__(self, config: ExperimentConfig, workdir: Path, data_folder: Path):
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: Path,
+        data_folder: Path,
+        *,
+        is_distilling: bool = True,
+    ):
         self.config = config
         self.workspace = Workspace(workdir)
         self.audio = stages.Audio(data_folder, config)
-        check_distillation(config)
+        if is_distilling:
+            check_distillation(config)
 
     def is_finished(self, stage: str) -> bool:
         """Tells whether a stage need not run."""
@@ -89,7 +105,7 @@ class Road:
         """Runs a stage unless it is finished.
 
         Args:
-            stage: Name in `STAGES`.
+            stage: Name in `STAGES`, or `"network"`.
             listener: Where to report progress.
 
         Returns:
@@ -197,6 +213,9 @@ class Road:
 
     def _make_teacher(self, folder: Path, listener: Listener) -> None:
         stages.train_teacher(self.config, self.audio, folder, list(listener.callbacks))
+
+    def _make_network(self, folder: Path, listener: Listener) -> None:
+        stages.train_network(self.config, self.audio, folder, list(listener.callbacks))
 
     def _make_student(self, folder: Path, listener: Listener) -> None:
         teacher = self._load("teacher", "teacher.keras")

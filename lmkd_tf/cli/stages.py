@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from lmkd_tf.cli.training import epochs_done, fit_stage, make_optimizer, remove_checkpoint
+from lmkd_tf.cli.validation import ValidationScores
 from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
 from lmkd_tf.compress.quantization import calibrate_ranges, quantize
 from lmkd_tf.compress.twin import make_twin
@@ -23,7 +24,9 @@ from lmkd_tf.data.index import SPLITS, clips_in
 from lmkd_tf.data.mixing import MixSettings
 from lmkd_tf.data.pipeline import (
     EVALUATION_SEED,
+    EvaluationClip,
     PairSource,
+    evaluation_set,
     training_pairs,
     validation_pairs,
 )
@@ -114,6 +117,23 @@ class Audio:
         """Returns a callback that stops at a loss that is not finite, with the batch's files."""
         return RaiseOnNan(lambda step: self.pair_source(train.batch_size).files(step), first_step)
 
+    def watchers(self, train: TrainConfig, first_step: int) -> list[Any]:
+        """Returns the callbacks of every training: the guard and, if asked for, the scores."""
+        watchers: list[Any] = [self.nan_guard(train, first_step)]
+        if train.num_scored_clips:
+            watchers.append(ValidationScores(self.scored_clips(train.num_scored_clips)))
+        return watchers
+
+    def scored_clips(self, count: int) -> list[EvaluationClip]:
+        """Returns fixed noisy utterances of the `valid` split."""
+        return evaluation_set(
+            self.store("speech", "valid"),
+            self.store("noise", "valid"),
+            snrs_db=self._config.data.evaluation_snrs_db,
+            count=count,
+            seed=EVALUATION_SEED,
+        )
+
     def validation(self, train: TrainConfig) -> Any:
         """Returns the fixed validation pairs."""
         return validation_pairs(
@@ -168,6 +188,12 @@ def build_network(model: ModelConfig, config: ExperimentConfig) -> SpeechEnhance
     return build(model.architecture, stft=config.stft, **model.size)
 
 
+def build_seeded(model: ModelConfig, config: ExperimentConfig) -> SpeechEnhancer:
+    """Builds an untrained network with the weights that the configuration's seed gives."""
+    keras.utils.set_random_seed(config.seed)
+    return build_network(model, config)
+
+
 def core_builder(model: ModelConfig) -> Callable[..., Any]:
     """Returns the builder of a network's core (see `lmkd_tf.compress.twin`)."""
     return functools.partial(build_core, model.architecture, **model.size)
@@ -187,16 +213,35 @@ def train_teacher(
     if config.teacher_preset:
         save_model(from_preset(config.teacher_preset), folder / "teacher.keras")
         return
-    train = config.teacher_training
-    keras.utils.set_random_seed(config.seed)
-    teacher = build_network(config.teacher, config)
-    teacher.compile(optimizer=make_optimizer(train), loss=build_loss(config))
+    teacher = build_seeded(config.teacher, config)
+    _fit_alone(teacher, config, audio, folder / "teacher.keras", config.teacher_training, callbacks)
+
+
+def train_network(
+    config: ExperimentConfig, audio: Audio, folder: Path, callbacks: list[Any]
+) -> None:
+    """Trains the configuration's `network` without a teacher; `network.keras`.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        folder: Where the results go.
+        callbacks: Callbacks for `fit`, such as progress.
+    """
+    network = build_seeded(config.network, config)
+    _fit_alone(network, config, audio, folder / "network.keras", config.network_training, callbacks)
+
+
+def _fit_alone(network, config, audio, path, train, callbacks) -> None:
+    """Fits a network on both views of each pair and saves it."""
+    folder = path.parent
+    network.compile(optimizer=make_optimizer(train), loss=build_loss(config))
     first_step = epochs_done(folder) * train.steps_per_epoch
     pairs = audio.training(train, first_step).map(_both_views)
     validation = audio.validation(train).map(_both_views)
-    callbacks = [audio.nan_guard(train, first_step), *callbacks]
-    fit_stage(teacher, pairs, validation, train, folder, callbacks)
-    save_model(teacher, folder / "teacher.keras")
+    callbacks = [*audio.watchers(train, first_step), *callbacks]
+    fit_stage(network, pairs, validation, train, folder, callbacks)
+    save_model(network, path)
     remove_checkpoint(folder)
 
 
@@ -213,10 +258,9 @@ def distill_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     train = config.distillation_training
-    keras.utils.set_random_seed(config.seed)
-    distiller = _distiller(config, teacher, build_network(config.student, config), train)
+    distiller = _distiller(config, teacher, build_seeded(config.student, config), train)
     first_step = epochs_done(folder) * train.steps_per_epoch
-    callbacks = [audio.nan_guard(train, first_step), *callbacks]
+    callbacks = [*audio.watchers(train, first_step), *callbacks]
     pairs = audio.training(train, first_step)
     fit_stage(distiller, pairs, audio.validation(train), train, folder, callbacks)
     weights = [w for projector in distiller.projectors for w in projector.get_weights()]
@@ -326,7 +370,7 @@ def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
         count = len(projector.weights)
         projector.set_weights(weights[:count])
         weights = weights[count:]
-    pairs, callbacks = audio.training(train, 0), [audio.nan_guard(train, 0), *callbacks]
+    pairs, callbacks = audio.training(train, 0), [*audio.watchers(train, 0), *callbacks]
     fit_stage(
         distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False
     )

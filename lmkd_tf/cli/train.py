@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lmkd-train`: trains the teacher; the first stage of the road."""
+"""`lmkd-train`: trains one network without a teacher.
+
+Usage:
+  lmkd-train --network=nano --data=FOLDER --workdir=FOLDER
+      any architecture on its own; the result is WORKDIR/network/network.keras
+  lmkd-train --config=NAME --data=FOLDER --workdir=FOLDER
+      the teacher of a configuration, which lmkd-distill needs
+"""
 
 from absl import flags
 
@@ -12,14 +19,18 @@ def main(arguments: list[str]) -> None:
         raise ValueError(
             f"This program takes flags only. Received {arguments[1:]}. See lmkd-train --help."
         )
-    run_stages(("teacher",))
+    if flags.FLAGS.network:
+        run_stages(("network",), [f"network.architecture={flags.FLAGS.network}"])
+    else:
+        run_stages(("teacher",))
 
 
 def run() -> None:
     """Entry point of the console script."""
     define_flags("default", None, None)
+    flags.DEFINE_string("network", "", "Architecture to train on its own, such as nano.")
     flags.mark_flags_as_required(["workdir", "data"])
-    run_program(main, __doc__ or "", TRAINING_FLAGS)
+    run_program(main, __doc__ or "", (*TRAINING_FLAGS, "network"))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ levels, and which clips share a speaker.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
+from lmkd_tf.data.effects import CODECS, change_speed
 from lmkd_tf.data.store import AudioStore
 from lmkd_tf.dsp.level import SPEECH_LEVELS, db_to_gain, gain_to_dbfs, rms_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
@@ -32,6 +33,7 @@ SAMPLINGS = ("random", "epochs")
 _PROBABILITIES = (
     *("partial_silence", "two_noises", "babble", "tilt"),
     *("room", "clip", "band_limit"),
+    *("speed", "speech_tilt", "codec"),
 )
 _TILT_PIVOT_HZ = 1000.0
 _SCALE_DBFS = -26.0
@@ -62,6 +64,12 @@ class MixSettings:
         clip_max_db: Deepest clipping: the limit lies up to this many dB below the peak.
         band_limit_probability: Share of pairs that are low-pass filtered, target and all.
         band_limits_hz: Cut-off frequencies to draw from, in Hz.
+        speed_probability: Share of pairs whose speech is played faster or slower.
+        speeds: Speeds to draw from.
+        speech_tilt_probability: Share of pairs whose speech, target and all, has its
+            spectrum tilted, by up to `tilt_max_db`.
+        codec_probability: Share of views that pass a codec; the target does not.
+        codecs: Names in `CODECS` to draw from.
         speech_level: How the level of speech is measured for the SNR: `"frames"` (see
             `active_level_dbfs`) or `"p56"` (ITU-T P.56).
         sampling: `"random"`: every second of speech is equally likely in every crop; or
@@ -89,6 +97,11 @@ class MixSettings:
     clip_max_db: float = 12.0
     band_limit_probability: float = 0.0
     band_limits_hz: tuple[float, ...] = (3400.0, 4000.0, 5500.0, 7000.0)
+    speed_probability: float = 0.0
+    speeds: tuple[float, ...] = (0.9, 1.1)
+    speech_tilt_probability: float = 0.0
+    codec_probability: float = 0.0
+    codecs: tuple[str, ...] = ("ulaw", "vorbis")
     speech_level: str = "frames"
     sampling: str = "random"
 
@@ -108,6 +121,10 @@ class MixSettings:
         limits_hz = self.band_limits_hz
         is_audible = len(limits_hz) > 0 and min(limits_hz) >= 100.0
         _require(is_audible, "`band_limits_hz` must hold frequencies of at least 100 Hz", self)
+        are_speeds = len(self.speeds) > 0 and 0.5 <= min(self.speeds) <= max(self.speeds) <= 2.0
+        _require(are_speeds, "`speeds` must hold factors from 0.5 to 2", self)
+        are_codecs = len(self.codecs) > 0 and {*self.codecs} <= {*CODECS}
+        _require(are_codecs, f"`codecs` must hold names out of {', '.join(CODECS)}", self)
         for name, known in (("speech_level", SPEECH_LEVELS), ("sampling", SAMPLINGS)):
             rule = f"`{name}` must be one of {', '.join(known)}"
             _require(getattr(self, name) in known, rule, self)
@@ -380,6 +397,7 @@ def draw_speech(
     pool: SpeechPool,
     settings: MixSettings,
     place: Place | None = None,
+    speed: float = 1.0,
 ) -> tuple[np.ndarray, str]:
     """Draws one crop of clean speech and its speaker.
 
@@ -392,11 +410,16 @@ def draw_speech(
         pool: Speech to draw from.
         settings: Crop length and share of partly silent crops.
         place: Which clip, and which part of it; drawn at random if None.
+        speed: How much faster it is played than it was spoken.
 
     Returns:
         Speech, float32, shape `(N,)`, at its recorded level, and the speaker.
     """
     num_samples = round(settings.crop_seconds * pool.sample_rate_hz)
+    if speed != 1.0:
+        slower = replace(settings, crop_seconds=settings.crop_seconds * speed)
+        speech, talker = draw_speech(rng, pool, slower, place)
+        return change_speed(speech, speed, num_samples), talker
     num_wanted = num_samples
     if rng.random() < settings.partial_silence_probability:
         num_wanted = int(num_samples * rng.uniform(_MIN_SPEECH_SHARE, _MAX_SPEECH_SHARE))

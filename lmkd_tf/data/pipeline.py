@@ -255,6 +255,9 @@ def validation_pairs(
         tilt_probability=0.0,
         clip_probability=0.0,
         band_limit_probability=0.0,
+        speed_probability=0.0,
+        speech_tilt_probability=0.0,
+        codec_probability=0.0,
         sampling="random",
     )
     source = PairSource(speech, noise, plain, batch_size, seed, rooms)
