@@ -33,7 +33,7 @@ from lmkd_tf.dsp.level import (
 )
 
 # Level that stands for the speech where a crop has none, so that the noise still gets one.
-_NO_SPEECH_DBFS = -26.0
+NO_SPEECH_DBFS = -26.0
 
 
 def mix_pair(
@@ -79,7 +79,7 @@ def mix_pair(
     if speech_dbfs is None:
         speech_dbfs = active_level_dbfs(speech)
     if speech_dbfs <= SILENCE_DBFS:
-        speech_dbfs = _NO_SPEECH_DBFS
+        speech_dbfs = NO_SPEECH_DBFS
     gains = [
         gain_to_dbfs(noise, speech_dbfs - snr_db)
         for noise, snr_db in zip(noises, snrs_db, strict=True)
@@ -121,14 +121,17 @@ def draw_pair(
     Returns:
         First view, second view and clean target, float32, shape `(N,)` each.
     """
-    effects = _Effects(rng, settings)
+    effects = Effects(rng, settings)
     speech, talker = draw_speech(rng, voices, settings, place, effects.speed)
     babblers = babblers or voices
     noise_pair = np.stack([draw_noise(rng, noises, babblers, talker, settings) for _ in range(2)])
     snrs_db = rng.uniform(settings.snr_min_db, settings.snr_max_db, size=2)
     level_dbfs = rng.uniform(settings.level_min_dbfs, settings.level_max_dbfs)
     rate_hz = voices.sample_rate_hz
-    target = speech = effects.tilt(speech, rate_hz)
+    tilt_db = effects.tilt_db()
+    if tilt_db is not None:
+        speech = tilt_spectrum(speech, tilt_db, rate_hz)
+    target = speech
     if rooms is not None and rng.random() < settings.room_probability:
         speech, target = reverberate(speech, draw_room(rng, rooms), settings.early_ms, rate_hz)
     if rng.random() < settings.band_limit_probability:
@@ -145,7 +148,11 @@ def draw_pair(
         speech_dbfs=speech_level_dbfs(speech, rate_hz, settings.speech_level),
     )
     views = [_maybe_clip(rng, view, settings) for view in views]
-    first, second = (effects.code(view, rate_hz) for view in views)
+    codecs = [effects.codec() for _ in views]
+    first, second = (
+        encode_and_decode(view, codec, rate_hz) if codec else view
+        for view, codec in zip(views, codecs, strict=True)
+    )
     return first, second, clean
 
 
@@ -155,8 +162,8 @@ def _maybe_clip(rng: np.random.Generator, view: np.ndarray, settings: MixSetting
     return clip_peaks(view, rng.uniform(0.0, settings.clip_max_db))
 
 
-class _Effects:
-    """Draws that came later, from a generator of their own, so that older seeds give the same."""
+class Effects:
+    """Draws speed, tilt and codecs, from a generator of their own: seeds give what they gave."""
 
     def __init__(self, rng: np.random.Generator, settings: MixSettings):
         self._settings = settings
@@ -170,19 +177,18 @@ class _Effects:
         if self._happens(settings.speed_probability):
             self.speed = settings.speeds[self._drawn(len(settings.speeds))]
 
-    def tilt(self, speech: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """Tilts the spectrum of speech `(N,)`, or leaves it."""
+    def tilt_db(self) -> float | None:
+        """Draws the tilt of the speech in dB; None for none."""
         if not self._happens(self._settings.speech_tilt_probability):
-            return speech
+            return None
         limit_db = self._settings.tilt_max_db
-        return tilt_spectrum(speech, self._rng.uniform(-limit_db, limit_db), sample_rate_hz)
+        return self._rng.uniform(-limit_db, limit_db)
 
-    def code(self, view: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """Passes a view `(N,)` through a codec, or leaves it."""
+    def codec(self) -> str | None:
+        """Draws the codec of a view; None for none."""
         if not self._happens(self._settings.codec_probability):
-            return view
-        codecs = self._settings.codecs
-        return encode_and_decode(view, codecs[self._drawn(len(codecs))], sample_rate_hz)
+            return None
+        return self._settings.codecs[self._drawn(len(self._settings.codecs))]
 
     def _happens(self, probability: float) -> bool:
         return self._rng is not None and self._rng.random() < probability
