@@ -9,15 +9,32 @@ from typing import Any
 import keras
 
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.models.cmgan import CMGANEnhancer, build_cmgan
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.tcn import build_tcn
+
+_CMGAN: dict[str, Any] = {
+    "num_blocks": 4,
+    "frame": (400, 100),
+    "max_distances": (512, 512),
+    "dropout": 0.2,
+}
 
 # name -> (builder of the core, its default size). A core maps features
 # (B, T, 1, E) to a mask (B, T, 1, E); see `build_tcn` for the step graph.
 ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "nano": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
     "wide": (build_tcn, {"num_bands": 257, "channels": 256, "dilations": (1, 2, 4, 8) * 3}),
+    "cmgan": (build_cmgan, {"channels": 64, **_CMGAN}),
+    "cmgan_student": (build_cmgan, {"channels": 12, **_CMGAN}),
 }
+# What is around a core where it is not `SpeechEnhancer`.
+_ENHANCERS: dict[Callable[..., Any], type[SpeechEnhancer]] = {build_cmgan: CMGANEnhancer}
+
+
+def is_streaming(architecture: str) -> bool:
+    """Returns whether an architecture is causal and has a step graph."""
+    return ARCHITECTURES[architecture][0] is not build_cmgan
 
 
 def build_core(
@@ -48,9 +65,9 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
     """Builds an untrained network from noisy to enhanced speech.
 
     Args:
-        architecture: `"nano"` (the student) or `"wide"` (the teacher).
+        architecture: Name in `ARCHITECTURES`, such as `"nano"` (student) or `"wide"` (teacher).
         stft: Frame of the transform; default 512/256 at 16 kHz.
-        **size: `num_bands`, `channels`, `dilations`.
+        **size: Size arguments of its builder, such as `channels`.
 
     Returns:
         Model from `(B, N)` to `(B, N)`, samples in [-1, 1].
@@ -59,7 +76,9 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
         ValueError: If the name or a size argument is unknown.
     """
     core = build_core(architecture, **size)
-    return SpeechEnhancer(core, stft, architecture=architecture, size=size)
+    builder, defaults = ARCHITECTURES[architecture]
+    enhancer = _ENHANCERS.get(builder, SpeechEnhancer)
+    return enhancer(core, stft, architecture=architecture, size={**defaults, **size})
 
 
 def _check_known(kind: str, name: str, known: list[str]) -> None:
