@@ -41,7 +41,7 @@ class HopTransforms:
 
     def features(self, spectrum: np.ndarray) -> np.ndarray:
         """Returns what the network sees of a spectrum `(T, F)`: float32, `(T, E)`."""
-        power = spectrum.real**2 + spectrum.imag**2
+        power = np.real(spectrum) ** 2 + np.imag(spectrum) ** 2
         energy = np.asarray(self._to_bands @ power.T).T
         level_db = 10.0 * np.log10(energy + 10.0 ** (FEATURE_FLOOR_DB / 10.0))
         return ((level_db - FEATURE_CENTER_DB) / FEATURE_SCALE_DB).astype(np.float32)
