@@ -9,9 +9,17 @@ from typing import Any
 import keras
 
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.models.cmgan import CMGANEnhancer, build_cmgan
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.grid import build_grid
 from lmkd_tf.models.tcn import build_tcn
+
+_CMGAN: dict[str, Any] = {
+    "num_blocks": 4,
+    "frame": (400, 100),
+    "max_distances": (512, 512),
+    "dropout": 0.2,
+}
 
 # name -> (builder of the core, its default size). A core maps features
 # (B, T, 1, E) to a mask (B, T, 1, E); see `build_tcn` for the step graph.
@@ -69,7 +77,16 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         },
     ),
     "tcn": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
+    "cmgan": (build_cmgan, {"channels": 64, **_CMGAN}),
+    "cmgan_student": (build_cmgan, {"channels": 12, **_CMGAN}),
 }
+# What is around a core where it is not `SpeechEnhancer`.
+_ENHANCERS: dict[Callable[..., Any], type[SpeechEnhancer]] = {build_cmgan: CMGANEnhancer}
+
+
+def is_streaming(architecture: str) -> bool:
+    """Returns whether an architecture is causal and has a step graph."""
+    return ARCHITECTURES[architecture][0] is not build_cmgan
 
 
 def build_core(
@@ -101,7 +118,8 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
 
     Args:
         architecture: Name in `ARCHITECTURES`: the students `"nano"`, `"small"` and
-            `"base"`, the teacher `"wide"`, or `"tcn"`, a plain one to compare with.
+            `"base"`, the teacher `"wide"`, `"tcn"`, a plain one to compare with, or
+            `"cmgan"` and `"cmgan_student"`, which see the future.
         stft: Frame of the transform; default 512/256 at 16 kHz.
         **size: Sizes other than the architecture's own, such as `num_bands`, `channels`
             and `dilations`.
@@ -112,7 +130,10 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
     Raises:
         ValueError: If the name or a size argument is unknown.
     """
-    return SpeechEnhancer(build_core(architecture, **size), stft)
+    core = build_core(architecture, **size)
+    builder, defaults = ARCHITECTURES[architecture]
+    enhancer = _ENHANCERS.get(builder, SpeechEnhancer)
+    return enhancer(core, stft, architecture=architecture, size={**defaults, **size})
 
 
 def _check_known(kind: str, name: str, known: list[str]) -> None:
