@@ -3,6 +3,7 @@
 
 import copy
 import functools
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -36,8 +37,11 @@ from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.distill.objective import objective_of
 from lmkd_tf.distill.perceptual_loss import PesqShapedLoss
+from lmkd_tf.export.calibration import Calibration
 from lmkd_tf.export.manifest import manifest_path
-from lmkd_tf.export.tflite import export_int8, export_int16
+from lmkd_tf.export.tflite import to_tflite
+from lmkd_tf.firmware.bundle import write_bundle
+from lmkd_tf.firmware.emulator import FIRMWARE
 from lmkd_tf.firmware.generate import generate
 from lmkd_tf.models import SpeechEnhancer, build, from_preset
 from lmkd_tf.models.builder import build_core
@@ -99,15 +103,17 @@ class Audio:
             rooms=self._rooms("train"),
         )
 
-    def pair_source(self, batch_size: int) -> PairSource:
-        """Returns the source of the training pairs."""
+    def pair_source(
+        self, batch_size: int, split: str = "train", seed: int | None = None
+    ) -> PairSource:
+        """Returns the source of the pairs of a split; the seed is the configuration's own."""
         return PairSource(
-            self.store("speech", "train"),
-            self.store("noise", "train"),
+            self.store("speech", split),
+            self.store("noise", split),
             self._mix_settings(),
             batch_size,
-            self._config.seed,
-            self._rooms("train"),
+            self._config.seed if seed is None else seed,
+            self._rooms(split),
         )
 
     def nan_guard(self, train: TrainConfig, first_step: int) -> RaiseOnNan:
@@ -275,7 +281,7 @@ def quantize_student(
 
 
 def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources: Path) -> None:
-    """Exports int8 and int16 step graphs with manifests, and the C arrays of int8.
+    """Exports int8 and int16 step graphs with manifests; C sources and firmware bundle of int8.
 
     Args:
         config: Resolved configuration.
@@ -287,16 +293,21 @@ def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources
     weights = sources / "quantized" / "quantized.weights.h5"
     name = config.student.architecture
     output = folder / f"{name}_int8.tflite"
-    export_int8(output, **network, weights=weights, stft=config.stft)
+    to_tflite(weights, output, **network, stft=config.stft)
     pruned = load_enhancer(sources / "pruned" / "pruned.keras")
-    export_int16(
+    to_tflite(
+        pruned.core,
         folder / f"{name}_int16.tflite",
         **network,
-        core=pruned.core,
-        calibration=_calibration_features(config, audio, pruned),
         stft=config.stft,
+        dtype="int16",
+        calibration=draw_calibration(config, audio, pruned),
     )
     generate(manifest_path(output), folder / "c")
+    if (FIRMWARE / "src").is_dir():
+        write_bundle(output, folder / "bundle")
+    else:
+        logging.warning("No firmware bundle: it holds C sources, which a checkout has.")
 
 
 def save_model(model: Any, path: Path) -> None:
@@ -368,18 +379,31 @@ def _distiller(
     return distiller
 
 
-def _calibration_features(
-    config: ExperimentConfig, audio: Audio, model: SpeechEnhancer
-) -> np.ndarray:
-    """Returns features `(T, E)` of consecutive noisy validation frames."""
+def draw_calibration(
+    config: ExperimentConfig, audio: Audio, model: SpeechEnhancer, seed: int = EVALUATION_SEED
+) -> Calibration:
+    """Draws consecutive noisy frames of the validation split.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        model: Network whose features are wanted.
+        seed: Seed of the draw.
+
+    Returns:
+        The frames, with their seed and recordings.
+    """
+    wanted, batch_size = config.compress.num_calibration_frames, 8
+    source = audio.pair_source(batch_size, split="valid", seed=seed)
     frames: list[np.ndarray] = []
-    wanted = config.compress.num_calibration_frames
-    for views, _ in audio.validation(config.compress.quantization):
-        features, _ = model.analyze(views["first_view"])
+    files: dict[str, None] = {}
+    for index in itertools.count():
+        features, _ = model.analyze(source.batch(index)[0])
         frames += list(keras.ops.convert_to_numpy(features)[:, :, 0].reshape(-1, model.num_bands))
+        files |= {"/".join(Path(name).parts[-3:]): None for name in source.files(index)}
         if len(frames) >= wanted:
             break
-    return np.stack(frames[:wanted])
+    return Calibration(np.stack(frames[:wanted]), seed, tuple(files))
 
 
 def _both_views(views: dict[str, Any], speech: Any) -> tuple[Any, Any]:

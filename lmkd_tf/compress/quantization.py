@@ -76,6 +76,13 @@ def calibrate_ranges(quantized: Any, core: Any, batches: Iterable[Any]) -> None:
         own["max"].assign(max(high, 0.0))
 
 
+def ranges_of(quantized: Any) -> dict[str, tuple[float, float]]:
+    """Returns the range of every activation, by the name of the float layer it belongs to."""
+    return {
+        name: (float(own["min"]), float(own["max"])) for name, own in _activation_ranges(quantized)
+    }
+
+
 def _activation_ranges(quantized: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the name of each float layer whose output has a range, and that range."""
     for layer in quantized.layers:

@@ -115,10 +115,19 @@ class StepModel:
         Returns:
             Mask, float32, shape `(T, E)`.
         """
-        tensor = self._outputs[self._mask_position]
         codes = [self.step_quantized(frame) for frame in self.quantize(features)]
-        stacked = np.array(codes, np.float32).reshape(features.shape)
-        return (stacked - np.float32(tensor["zero_point"])) * np.float32(tensor["scale"])
+        return self.dequantize_mask(np.array(codes).reshape(features.shape))
+
+    def dequantize_mask(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the gains, float32, of a mask as integers."""
+        tensor = self._outputs[self._mask_position]
+        steps = np.asarray(codes, np.float32) - np.float32(tensor["zero_point"])
+        return steps * np.float32(tensor["scale"])
+
+    @property
+    def states(self) -> dict[str, np.ndarray]:
+        """What the next hop starts from, by the name of the input."""
+        return {self._inputs[i]["name"]: self._values[i].copy() for i in self._state_positions}
 
 
 def _open_tflm(content: bytes, num_outputs: int) -> Any:
