@@ -148,7 +148,8 @@ class Ledger:
 
     def __init__(self, config: ExperimentConfig, audio: Any, scratch: Path, num_clips: int):
         self._config, self._audio, self._scratch = config, audio, scratch
-        self._build = stages.core_builder(config.student)
+        self._student = stages.compressed_student(config)
+        self._build = stages.core_builder(self._student)
         self.clips: list[EvaluationClip] = evaluation_set(
             audio.store("speech", "test"),
             audio.store("noise", "test"),
@@ -213,7 +214,8 @@ class Ledger:
             Step("pruned", _whole(pruned), "float"),
             Step("fake-quantized", _whole(quantized), "pruned"),
         ]
-        steps[1].blame = lambda: changed_layers(student.core, pruned, self._probe())
+        if self._config.compress.channels is None:  # a shrunk network has other layers
+            steps[1].blame = lambda: changed_layers(student.core, pruned, self._probe())
         steps[2].blame = lambda: changed_layers(pruned, self._core, self._probe())
         return steps, folders["export"] / f"{self._config.student.architecture}_int8.tflite"
 
@@ -227,7 +229,7 @@ class Ledger:
                     self.model.core,
                     path,
                     **network,
-                    size=self._config.student.size,
+                    size=self._student.size,
                     stft=self.model.stft,
                     dtype=dtype,
                     calibration=stages.draw_calibration(

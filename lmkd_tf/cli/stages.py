@@ -6,7 +6,7 @@ import functools
 import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from absl import logging
 from lmkd_tf.cli.training import epochs_done, fit_stage, make_optimizer, remove_checkpoint
 from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
 from lmkd_tf.compress.quantization import calibrate_ranges, quantize
+from lmkd_tf.compress.structured import shrink
 from lmkd_tf.compress.twin import make_twin
 from lmkd_tf.config.files import atomic_path, write_json
 from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, TrainConfig
@@ -179,6 +180,12 @@ def core_builder(model: ModelConfig) -> Callable[..., Any]:
     return functools.partial(build_core, model.architecture, **model.size)
 
 
+def compressed_student(config: ExperimentConfig) -> ModelConfig:
+    """Returns the network of the student after structured pruning."""
+    channels = config.compress.channels
+    return config.student if channels is None else replace(config.student, channels=channels)
+
+
 def train_teacher(
     config: ExperimentConfig, audio: Audio, folder: Path, callbacks: list[Any]
 ) -> None:
@@ -235,7 +242,7 @@ def distill_student(
 def prune_student(
     config: ExperimentConfig, audio: Audio, folder: Path, inputs: Inputs, callbacks: list[Any]
 ) -> None:
-    """Prunes the student under the distiller; `pruned.keras`, `sparsity.json`.
+    """Shrinks and prunes the student under the distiller; `pruned.keras`, `sparsity.json`.
 
     Args:
         config: Resolved configuration.
@@ -244,13 +251,25 @@ def prune_student(
         inputs: Networks and projectors to start from.
         callbacks: Callbacks for `fit`, such as progress.
     """
-    train = config.compress.pruning
-    num_steps = train.epochs * train.steps_per_epoch
-    core = make_twin(core_builder(config.student), inputs.student.core)
-    pruned = prune(core, sparsity=config.compress.sparsity, num_steps=num_steps)
+    settings, train = config.compress, config.compress.pruning
+    core, smaller = inputs.student.core, compressed_student(config)
+    if settings.channels is not None:
+        noisy = next(iter(audio.validation(train)))[0]["first_view"]
+        features, _ = inputs.student.analyze(noisy)
+        core = shrink(
+            core_builder(config.student), core, channels=settings.channels, features=features
+        )
+    pruned = prune(
+        make_twin(core_builder(smaller), core),
+        sparsity=settings.sparsity,
+        num_steps=train.epochs * train.steps_per_epoch,
+        schedule=settings.schedule,
+        pattern=settings.pattern,
+        excluded=settings.excluded,
+    )
     callbacks = [PruningStep(pruned), *callbacks]
     _fit_twin(config, audio, folder, inputs, pruned, train, callbacks)
-    result = build_network(config.student, config)
+    result = build_network(smaller, config)
     result.core.set_weights(strip_pruning(pruned).get_weights())
     write_json(folder / "sparsity.json", kernel_sparsity(result.core))
     save_model(result, folder / "pruned.keras")
@@ -269,7 +288,7 @@ def quantize_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     train = config.compress.quantization
-    twin = make_twin(core_builder(config.student), inputs.student.core)
+    twin = make_twin(core_builder(compressed_student(config)), inputs.student.core)
     quantized = quantize(twin)
     noisy = (views["first_view"] for views, _ in audio.validation(train))
     calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
@@ -289,7 +308,8 @@ def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources
         folder: Where the results go.
         sources: Work directory with the finished stages `pruned` and `quantized`.
     """
-    network = {"architecture": config.student.architecture, "size": config.student.size}
+    student = compressed_student(config)
+    network = {"architecture": student.architecture, "size": student.size}
     weights = sources / "quantized" / "quantized.weights.h5"
     name = config.student.architecture
     output = folder / f"{name}_int8.tflite"
@@ -331,16 +351,22 @@ def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
     keras.utils.set_random_seed(config.seed)
     student = SpeechEnhancer(core, config.stft)
     distiller = _distiller(config, inputs.teacher, student, train)
-    with np.load(inputs.projectors) as stored:
-        weights = [stored[name] for name in stored.files]
-    for projector in distiller.projectors:
-        count = len(projector.weights)
-        projector.set_weights(weights[:count])
-        weights = weights[count:]
+    _load_projectors(distiller, inputs.projectors)
     pairs, callbacks = audio.training(train, 0), [audio.nan_guard(train, 0), *callbacks]
     fit_stage(
         distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False
     )
+
+
+def _load_projectors(distiller: LatentMixupDistiller, path: Path) -> None:
+    """Goes on with the trained projectors; those of a student that was shrunk start anew."""
+    with np.load(path) as stored:
+        weights = [stored[name] for name in stored.files]
+    for projector in distiller.projectors:
+        count = len(projector.weights)
+        own, weights = weights[:count], weights[count:]
+        if [w.shape for w in own] == [tuple(w.shape) for w in projector.weights]:
+            projector.set_weights(own)
 
 
 def build_loss(config: ExperimentConfig) -> Any:

@@ -58,7 +58,7 @@ def calibrated_ranges(build: CoreBuilder, core: Any, batches: Iterable[Any]) -> 
         ValueError: If there is no batch, or a tensor has no range because it is always zero.
     """
     names = quantized_tensors(build)[1:]
-    probe = keras.Model(core.inputs, [core.get_layer(name).output for name in names])
+    probe = keras.Model(core.inputs[0], [core.get_layer(name).output for name in names])
     found: dict[str, list[np.ndarray]] = {name: [] for name in (FEATURES, *names)}
     for features in batches:
         outputs = [features, *_as_list(probe(features, training=False))]

@@ -11,9 +11,9 @@ from lmkd_tf.dsp.features import FEATURE_CENTER_DB, FEATURE_FLOOR_DB, FEATURE_SC
 
 # Fewer do not fill the memory of a student and leave its ranges to chance.
 MIN_FRAMES = 100
-# Speech at -26 dBFS reaches +10 dB in its loudest band; a set that stays below this is so quiet
-# that ordinary speech would saturate the ranges taken from it.
-_LOUD_DB = -15.0
+# Speech at -26 dBFS reaches 25 dB in its loudest band, at -40 dBFS 10 dB. A set that stays below
+# this is so quiet that ordinary speech would saturate the ranges taken from it.
+_LOUD_DB = 0.0
 
 
 @dataclass(frozen=True)

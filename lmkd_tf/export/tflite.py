@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From trained weights to a checked one-hop `.tflite` with its manifest."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -122,7 +123,9 @@ def _check_request(student: Any, dtype: str, calibration: Calibration | None) ->
 def _export(
     output: Path, request: dict[str, Any], stft: StftConfig, calibration: dict[str, Any]
 ) -> Manifest:
-    network = {"architecture": request["architecture"], "size": request["size"]}
+    # As JSON has it, so that a manifest read back equals the one that was returned.
+    size = json.loads(json.dumps(request["size"]))
+    network = {"architecture": request["architecture"], "size": size}
     facts = {
         "network": network,
         "calibration": calibration,

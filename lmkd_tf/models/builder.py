@@ -10,11 +10,13 @@ import keras
 
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.models.enhancer import SpeechEnhancer
+from lmkd_tf.models.gru import build_gru
 from lmkd_tf.models.tcn import build_tcn
 
 # name -> (builder of the core, its default size). A core maps features
 # (B, T, 1, E) to a mask (B, T, 1, E); see `build_tcn` for the step graph.
 ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "gru": (build_gru, {"num_bands": 128, "channels": 96}),
     "nano": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
     "wide": (build_tcn, {"num_bands": 257, "channels": 256, "dilations": (1, 2, 4, 8) * 3}),
 }

@@ -44,7 +44,7 @@ def test_silence_is_refused():
 def test_frames_that_never_reach_the_level_of_speech_are_refused():
     with pytest.raises(ValueError, match=r"Received quiet frames with at most -30 dB in a band"):
         Calibration(_frames(level_db=-30.0))
-    Calibration(_frames(level_db=-10.0))
+    Calibration(_frames(level_db=5.0))
 
 
 def test_other_bands_than_the_network_has_are_refused():

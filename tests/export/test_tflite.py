@@ -10,8 +10,8 @@ import pytest
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.export import tflite
-from lmkd_tf.export.flatbuffer import read_graph
 from lmkd_tf.export.calibration import Calibration
+from lmkd_tf.export.flatbuffer import read_graph
 from lmkd_tf.export.manifest import manifest_path, read_manifest
 from lmkd_tf.export.metadata import read_metadata
 from lmkd_tf.export.operators import OPERATORS
@@ -180,7 +180,7 @@ def core(seeded):
 @pytest.fixture
 def calibration():
     rng = np.random.default_rng(0)
-    frames = np.cumsum(rng.normal(0, 0.1, (150, 12)), axis=0).clip(-1.0, 0.4)
+    frames = np.cumsum(rng.normal(0, 0.1, (150, 12)), axis=0).clip(-1.0, 0.6)
     return Calibration(frames.astype(np.float32), seed=3, files=("a.flac", "b.flac"))
 
 
