@@ -5,7 +5,7 @@ import functools
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from lmkd_tf.compress.sensitivity import (
     dequantized_core,
     layer_losses,
 )
-from lmkd_tf.config.files import write_json
+from lmkd_tf.config.files import read_json, write_json
 from lmkd_tf.config.loader import load
-from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
+from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, StftConfig
 from lmkd_tf.data.pipeline import EVALUATION_SEED, EvaluationClip, evaluation_set
 from lmkd_tf.evaluate.parity import snr_db
 from lmkd_tf.evaluate.scores import score_clips
@@ -90,10 +90,7 @@ def run_ledger(values: Any) -> int:
     """
     config = load(config_path(values.config), values.override)
     if values.preset:
-        record = preset_record(values.preset)
-        config = ExperimentConfig(
-            name=values.preset, stft=config.stft, data=config.data, student=record
-        )
+        config = preset_config(values.preset, config)
     audio = stages.Audio(Path(values.data), config)
     seeds = [int(seed) for seed in values.seeds.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
@@ -115,17 +112,16 @@ def run_ledger(values: Any) -> int:
     return 0
 
 
-def preset_record(name: str) -> ModelConfig:
-    """Returns the network of a shipped student.
+def preset_config(name: str, like: ExperimentConfig | None = None) -> ExperimentConfig:
+    """Returns the configuration of a shipped student.
 
     Args:
         name: Name of the preset.
+        like: Where the other settings come from.
 
     Raises:
         ValueError: If there is no such preset, or it has no int8 export.
     """
-    from lmkd_tf.config.files import read_json
-
     files = preset_files(name)
     if "tflite" not in files:
         raise ValueError(
@@ -133,7 +129,9 @@ def preset_record(name: str) -> ModelConfig:
             f"Received {name!r}, which ships in float only. Use nano or --workdir."
         )
     record = read_json(files["record"])
-    return ModelConfig(record["architecture"], **record["size"])
+    student = ModelConfig(record["architecture"], **record["size"])
+    stft = StftConfig(**record["stft"])
+    return replace(like or ExperimentConfig(), name=name, stft=stft, student=student)
 
 
 class Ledger:

@@ -107,11 +107,16 @@ def _layers_to_prune(core: Any, pattern: str, excluded: Sequence[str]) -> set[st
             f"Received {unknown}. Use some of: {', '.join(kernels)}."
         )
     wanted = kernels.keys() - set(excluded)
-    wide = [name for name in wanted if any(n != 1 for n in kernels[name].shape[:-2])]
-    if wide and _BLOCKS[pattern] != (1, 1):
+    block = _BLOCKS[pattern][0]
+    unfit = [
+        name
+        for name in wanted
+        if any(n != 1 for n in kernels[name].shape[:-2]) or kernels[name].shape[-2] <= block
+    ]
+    if unfit and block > 1:
         raise ValueError(
-            "Blocks need kernels of one tap. "
-            f"Received {sorted(wide)} with more. Exclude them or use the pattern 'unstructured'."
+            f"Blocks need kernels of one tap and of more than {block} inputs. "
+            f"Received {sorted(unfit)}. Exclude them or use the pattern 'unstructured'."
         )
     return wanted
 

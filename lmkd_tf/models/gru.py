@@ -21,7 +21,7 @@ from lmkd_tf.models.layers import state_concatenate
 # Values within a step that become integers of their own.
 ROUNDED = (
     "recurrent_z", "recurrent_r", "recurrent_n", "sum_z", "sum_r", "gate_z", "gate_r", "gated",
-    "sum_n", "candidate", "difference", "change",
+    "sum_n", "candidate", "difference", "change", "state",
 )  # fmt: skip
 _GATES = ("z", "r", "n")
 KERNELS = tuple(f"kernel_{gate}" for gate in _GATES)
@@ -122,7 +122,7 @@ def _step(namespace: Any, layer: Any, x_z: Any, x_r: Any, x_n: Any, h: Any) -> A
     z = layer.round_gate_z(sigmoid(layer.round_sum_z(x_z + by_z)))
     r = layer.round_gate_r(sigmoid(layer.round_sum_r(x_r + by_r)))
     n = layer.round_candidate(tanh(layer.round_sum_n(x_n + layer.round_gated(r * by_n))))
-    return h + layer.round_change(z * layer.round_difference(n - h))
+    return layer.round_state(h + layer.round_change(z * layer.round_difference(n - h)))
 
 
 def _convolve(namespace: Any, values: Any, kernel: Any) -> Any:

@@ -59,7 +59,7 @@ def test_rounding_of_all_layers_is_about_the_sum_of_each_alone(build, core, feat
     twin = make_twin(build, core)
     quantized = quantize(twin)
     calibrate_ranges(quantized, twin, [features])
-    wanted = np.asarray(core(features, training=False))
+    wanted = np.asarray(core(features, training=False)).astype(np.float64)
     noise = np.sum((wanted - quantized(features, training=False).numpy()) ** 2)
     together_db = 10 * np.log10(np.sum(wanted**2) / noise)
     losses = layer_losses(core, ranges_of(quantized), features)
