@@ -50,7 +50,7 @@ OPERATORS: dict[str, Operator] = {
     "SUB": Operator(),
     "TANH": Operator(),
     "TRANSPOSE": Operator(),
-    "TRANSPOSE_CONV": Operator(has_c_kernel=False),
+    "TRANSPOSE_CONV": Operator(),
 }
 
 _RECURRENCE = "Write the recurrence as plain layers with explicit state, as docs/streaming.md says."

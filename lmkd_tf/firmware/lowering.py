@@ -9,7 +9,7 @@ prepared here in the same arithmetic, so the results are the same bits.
 from collections.abc import Callable
 
 from lmkd_tf.export.operators import OPERATORS, REFUSED
-from lmkd_tf.firmware import elementwise, movement, weighted
+from lmkd_tf.firmware import elementwise, movement, transposed, weighted
 from lmkd_tf.firmware.graph import GraphOperator, QuantizedGraph
 from lmkd_tf.firmware.kernel_call import Call, Image, Kernel, Place
 from lmkd_tf.firmware.memory_plan import ALIASES, Slice
@@ -33,7 +33,9 @@ class Lowering:
         for operator in graph.operators:
             _check_supported(graph, operator)
             self.slices.update(movement.find_slices(graph, operator))
-            num_bytes = weighted.scratch_bytes(operator, graph.tensors)
+            is_transposed = operator.name == "TRANSPOSE_CONV"
+            count = transposed.spread_bytes if is_transposed else weighted.scratch_bytes
+            num_bytes = count(operator, graph.tensors)
             if num_bytes:
                 self.scratch_bytes[operator.position] = num_bytes
 
@@ -102,5 +104,6 @@ _KERNELS: dict[str, Callable[[Place], Kernel]] = {
     "SUB": elementwise.lower_add,
     "TANH": elementwise.lower_table,
     "TRANSPOSE": movement.lower_transpose,
+    "TRANSPOSE_CONV": transposed.lower_transposed,
     **dict.fromkeys(ALIASES, movement.lower_alias),
 }
