@@ -58,7 +58,8 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
     Raises:
         ValueError: If the name or a size argument is unknown.
     """
-    return SpeechEnhancer(build_core(architecture, **size), stft)
+    core = build_core(architecture, **size)
+    return SpeechEnhancer(core, stft, architecture=architecture, size=size)
 
 
 def _check_known(kind: str, name: str, known: list[str]) -> None:
