@@ -17,7 +17,7 @@ _FLAGS = (
     "--autoplay-policy=no-user-gesture-required --use-fake-ui-for-media-stream "
     "--use-fake-device-for-media-stream --remote-debugging-port=0 --window-size=400,800"
 )
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 240.0
 
 
 class Browser:
