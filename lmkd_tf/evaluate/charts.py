@@ -87,13 +87,13 @@ def scatter_chart(points: Sequence[Point], *, x_title: str, y_title: str) -> str
     scale = _Scale(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     places = [(scale.x(e), scale.y(p.y)) for e, p in zip(exponents, points, strict=True)]
     parts = [_grid(scale, x_ticks, y_ticks, _power_text)]
+    parts += _names([point.label for point in points], places)
     for point, (x, y) in zip(points, places, strict=True):
         if point.interval:
             low, high = (scale.y(bound) for bound in point.interval)
             ends = f'x1="{x}" x2="{x}" y1="{low}" y2="{high}"'
             parts.append(f'<line class="whisker s{point.color}" {ends}/>')
         parts.append(mark(point.color, x, y, point.color, f"{point.label}: {point.y:.3g}"))
-    parts += _names([point.label for point in points], places)
     return _drawing(parts, x_title, y_title)
 
 
@@ -257,23 +257,36 @@ def _power_text(exponent: float) -> str:
 
 
 def _names(names: Sequence[str], places: Sequence[tuple[float, float]]) -> list[str]:
-    """Writes names beside their points, moved up or down where they would overlap."""
+    """Writes names beside their points; one that has to move away is tied to its point."""
     taken = [(x - 5, x + 5, y) for x, y in places]
-    texts = []
+    parts = []
     for name, (x, y) in zip(names, places, strict=True):
         width = 5.8 * len(name)
-        is_left = x + 8 + width > _WIDTH - 2
-        left = x - 8 - width if is_left else x + 8
-        middle = y
-        for step in (0, -1, 1, -2, 2, -3, 3, -4, 4):
-            middle = y + 11 * step
-            if not any(a < left + width and left < b and abs(middle - v) < 11 for a, b, v in taken):
-                break
-        taken.append((left, left + width, middle))
-        side, at = ("end", x - 8) if is_left else ("start", x + 8)
+        spots = [
+            (start, y + 11 * step)
+            for step in (0, -1, 1, -2, 2, -3, 3, -4, 4)
+            for start in (x + 8, x - 8 - width)
+            if _LEFT < start < _WIDTH - 2 - width and _TOP <= y + 11 * step <= _HEIGHT - _BOTTOM
+        ]
+        start, middle = next((s for s in spots if _is_free(s, width, taken)), (x + 8, y))
+        taken.append((start, start + width, middle))
+        side, at = ("start", start) if start > x else ("end", start + width)
+        if middle != y:
+            ends = f'x1="{x}" y1="{y}" x2="{at:.1f}" y2="{middle:.1f}"'
+            parts.append(f'<line class="grid" {ends}/>')
         place = f'x="{at:.1f}" y="{middle + 4:.1f}" style="text-anchor: {side}"'
-        texts.append(f'<text class="tick" {place}>{html.escape(name)}</text>')
-    return texts
+        parts.append(f'<text class="tick" {place}>{html.escape(name)}</text>')
+    return parts
+
+
+def _is_free(
+    spot: tuple[float, float], width: float, taken: Sequence[tuple[float, float, float]]
+) -> bool:
+    start, middle = spot
+    return not any(
+        left < start + width and start < right and abs(middle - row) < 11
+        for left, right, row in taken
+    )
 
 
 def _grid(

@@ -112,6 +112,7 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
     colors = {system: index for index, system in enumerate(systems[:_NUM_COLORS])}
     stft = details.get("stft")
     frame = StftConfig(**stft) if isinstance(stft, Mapping) else StftConfig()
+    quality = _quality(summary, models, published, frame)
     parts = {
         "title": escape(title),
         "description": escape(description),
@@ -122,7 +123,8 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         "legend": _legend(colors),
         "scores": _scores(summary, shipped, metrics, colors),
         "comparisons": _comparisons(comparisons),
-        "quality": _quality(summary, models, published, frame),
+        "quality": quality,
+        "quality_link": '<a href="#quality">Quality against cost</a>' if quality else "",
         "models": _models_table(models, frame),
         "training": _training(history),
         "details": _details(details),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import base64
 import io
+import itertools
 import struct
 import zlib
 from xml.etree import ElementTree
@@ -138,8 +139,14 @@ def test_scatter_chart_has_a_logarithmic_axis_with_round_ends():
 def test_names_of_points_do_not_overlap():
     points = [Point(f"name {index}", 0, 1e6 * 1.02**index, 2.0) for index in range(4)]
     svg = scatter_chart(points, x_title="x", y_title="y")
-    rows = [float(t.attrib["y"]) for t in _texts(svg) if str(t.text).startswith("name")]
-    assert min(np.diff(sorted(rows))) >= 10.9
+    boxes = []
+    for text in _texts(svg):
+        if str(text.text).startswith("name"):
+            at, width = float(text.attrib["x"]), 5.8 * len(str(text.text))
+            left = at - width if "end" in text.attrib["style"] else at
+            boxes.append((left, left + width, float(text.attrib["y"])))
+    for (a, b, row), (c, d, other) in itertools.combinations(boxes, 2):
+        assert b <= c or d <= a or abs(row - other) >= 10.9
 
 
 def test_scatter_chart_copes_with_one_point():
