@@ -47,6 +47,9 @@ COMMANDS = {
     "quantized": "lmkd-compress",
     "export": "lmkd-export",
 }
+# Settings that came later, and the value with which everything is as before: left out of a
+# stage's record then, so that older work directories stay valid.
+_LATER_SETTINGS = {"ema_momentum": 0.0}
 _NUM_SHOWN_CLIPS = 6
 
 
@@ -178,6 +181,7 @@ class Road:
             parts["compress"].pop("quantization")
         if stage == "teacher" and self.config.teacher_preset:
             parts["teacher_preset"] = sha256_of(preset_files(self.config.teacher_preset)["weights"])
+        parts = {name: _without_later(part) for name, part in parts.items()}
         version = lmkd_tf.__version__
         return {**parts, "corpus": _digest(self.audio.corpus), "version": version}
 
@@ -287,6 +291,17 @@ def check_distillation(config: ExperimentConfig) -> None:
                 f"Received {config.distill.taps}. Correct the tap ({error})."
             ) from error
     stages.build_distiller(config, **networks)
+
+
+def _without_later(part: Any) -> Any:
+    """Returns settings without those of `_LATER_SETTINGS` that change nothing."""
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: _without_later(value)
+        for name, value in part.items()
+        if name not in _LATER_SETTINGS or value != _LATER_SETTINGS[name]
+    }
 
 
 def _losses(folder: Path) -> dict[str, list[float]]:

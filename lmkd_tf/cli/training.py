@@ -17,7 +17,7 @@ _RECORD = "checkpoint.json"
 
 
 def make_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
-    """Builds AdamW (Adam without weight decay) with warm-up and cosine decay."""
+    """Builds AdamW (Adam without weight decay) with warm-up, cosine decay and EMA weights."""
     num_steps = train.epochs * train.steps_per_epoch
     warmup_steps = min(train.warmup_steps, num_steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -27,11 +27,14 @@ def make_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
         warmup_target=train.learning_rate,
         warmup_steps=warmup_steps,
     )
+    settings = {
+        "global_clipnorm": train.clip_norm,
+        "use_ema": train.ema_momentum > 0,
+        "ema_momentum": train.ema_momentum,
+    }
     if not train.weight_decay:
-        return keras.optimizers.Adam(schedule, global_clipnorm=train.clip_norm)
-    return keras.optimizers.AdamW(
-        schedule, weight_decay=train.weight_decay, global_clipnorm=train.clip_norm
-    )
+        return keras.optimizers.Adam(schedule, **settings)
+    return keras.optimizers.AdamW(schedule, weight_decay=train.weight_decay, **settings)
 
 
 def epochs_done(folder: Path) -> int:
@@ -64,7 +67,8 @@ def fit_stage(
 ) -> None:
     """Fits a compiled model, keeping history and a checkpoint per epoch.
 
-    Call `remove_checkpoint` once the result is saved.
+    With `ema_momentum` the averaged weights are validated, and the model has them at the
+    end; a checkpoint holds both. Call `remove_checkpoint` once the result is saved.
 
     Args:
         model: Compiled model.
@@ -81,6 +85,8 @@ def fit_stage(
         # Built now, so that its variables have one order whether resumed or not.
         model.optimizer.build(model.trainable_variables)
         own.append(Checkpoint(folder / _RESUME))
+    if train.ema_momentum:
+        own.append(keras.callbacks.SwapEMAWeights())
     if done:
         model.load_weights(folder / _RESUME / read_json(folder / _RESUME / _RECORD)["file"])
     model.fit(

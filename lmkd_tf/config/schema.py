@@ -185,6 +185,8 @@ class TrainConfig:
         warmup_steps: Steps of linear warm-up.
         weight_decay: Decoupled weight decay (AdamW).
         clip_norm: Largest global norm of the gradient.
+        ema_momentum: Momentum of the moving average of the weights that is validated and
+            saved, such as 0.999; 0 saves the weights themselves.
     """
 
     epochs: int = 10
@@ -194,8 +196,10 @@ class TrainConfig:
     warmup_steps: int = 50
     weight_decay: float = 1e-4
     clip_norm: float = 5.0
+    ema_momentum: float = 0.0
 
     def __post_init__(self) -> None:
+        _require_fraction("ema_momentum", self.ema_momentum)
         for name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "clip_norm"):
             _require_positive(name, getattr(self, name))
         for name in ("warmup_steps", "weight_decay"):
@@ -277,7 +281,7 @@ class DistillConfig:
     """
 
     method: str = "latent_mixup"
-    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "block_12", "block_8"),)
+    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "bottleneck", "bottleneck"),)
     mixup_alpha: float = 1.0
     distillation_weight: float = 1.0
     pairing: str | None = None
@@ -335,6 +339,15 @@ class CompressConfig:
 
     def __post_init__(self) -> None:
         _require_fraction("compress.sparsity", self.sparsity)
+        for name in ("pruning", "quantization"):
+            momentum = getattr(self, name).ema_momentum
+            _require(
+                momentum == 0.0,
+                f"`compress.{name}.ema_momentum` must be 0: an average of weights is neither "
+                "sparse nor within the ranges of the last ones.",
+                f"{momentum}",
+                "Set it for the teacher or the distillation.",
+            )
         _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
 
 

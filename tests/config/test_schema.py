@@ -78,6 +78,11 @@ def test_data_range_of_one_value_is_allowed():
     assert DataConfig(snr_min_db=5.0, snr_max_db=5.0).snr_min_db == 5.0
 
 
+def test_data_of_low_ratios_and_high_levels_can_be_asked_for():
+    data = DataConfig(snr_min_db=-5.0, snr_max_db=20.0, level_min_dbfs=-40.0, level_max_dbfs=-5.0)
+    assert (data.snr_max_db, data.level_max_dbfs) == (20.0, -5.0)
+
+
 def test_evaluation_needs_at_least_one_ratio():
     with pytest.raises(ValueError, match=r"`data\.evaluation_snrs_db` must hold at least one"):
         DataConfig(evaluation_snrs_db=())
@@ -114,6 +119,20 @@ def test_warmup_and_weight_decay_must_not_be_negative(name):
     with pytest.raises(ValueError, match=rf"`{name}` must not be negative\. Received -1\. Use 0"):
         make(TrainConfig, {name: -1})
     make(TrainConfig, {name: 0})
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0])
+def test_momentum_of_averaged_weights_must_be_a_fraction(momentum):
+    message = rf"`ema_momentum` must lie in \[0, 1\)\. Received {momentum}\."
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(ema_momentum=momentum)
+
+
+@pytest.mark.parametrize("name", ["pruning", "quantization"])
+def test_compressed_weights_are_not_averaged(name):
+    message = rf"`compress\.{name}\.ema_momentum` must be 0.*Received 0\.999\. Set it for"
+    with pytest.raises(ValueError, match=message):
+        make(CompressConfig, {name: TrainConfig(ema_momentum=0.999)})
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.5])
