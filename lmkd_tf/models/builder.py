@@ -118,8 +118,8 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
 
     Args:
         architecture: Name in `ARCHITECTURES`: the students `"nano"`, `"small"` and
-            `"base"`, the teacher `"wide"`, or `"tcn"`, a plain one to compare with; `"cmgan"` sees
-            whole utterances.
+            `"base"`, the teacher `"wide"`, `"tcn"`, a plain one to compare with, or
+            `"cmgan"` and `"cmgan_student"`, which see the future.
         stft: Frame of the transform; default 512/256 at 16 kHz.
         **size: Sizes other than the architecture's own, such as `num_bands`, `channels`
             and `dilations`.

@@ -24,7 +24,7 @@ _KERNEL_POSITIONS = 3
 _POSITION_DILATIONS = (1, 2, 4)
 
 
-def build_grid(
+def build_grid(  # noqa: PLR0913 - the sizes of a network
     *,
     num_bands: int,
     bands_per_position: int,

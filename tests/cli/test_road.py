@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from lmkd_tf.cli.road import COMMANDS, STAGES, Listener, Road
-from lmkd_tf.cli.stages import Audio
+from lmkd_tf.cli.train_stages import Audio
 from lmkd_tf.config.loader import apply_overrides
 from lmkd_tf.config.schema import ModelConfig
 from lmkd_tf.export.manifest import read_manifest

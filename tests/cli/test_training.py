@@ -235,3 +235,32 @@ def test_resumed_stage_keeps_weights_and_averages(tmp_path):
         assert read_history(tmp_path / "cut")[name] == pytest.approx(values, abs=1e-5)
     # Once more after the last epoch, as when the program was killed before it saved the result.
     _assert_same_weights(_fit(tmp_path / "cut", train=AVERAGED), whole)
+
+
+BEST = replace(AVERAGED, monitor="val_loss", learning_rate=0.5, warmup_steps=0)
+
+
+def test_best_epoch_is_what_is_left_also_after_an_interruption(tmp_path):
+    whole = _fit(tmp_path / "whole", train=BEST)
+    losses = read_history(tmp_path / "whole")["val_loss"]
+    assert min(losses) < losses[-1]  # at this rate the last epoch is not the best one
+    found = whole.evaluate(_pairs(1000).take(2), verbose=0, return_dict=True)["loss"]
+    assert found == pytest.approx(min(losses), rel=1e-5)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "cut", [Interrupt(2, 2)], BEST)
+    resumed = _fit(tmp_path / "cut", train=BEST)
+    for weight, wanted in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(weight), np.asarray(wanted), rtol=1e-3, atol=1e-4)
+
+
+def test_stage_that_ended_early_is_not_trained_on(tmp_path):
+    early = replace(BEST, epochs=8, patience=1)
+    _fit(tmp_path, train=early)
+    num_epochs = len(read_history(tmp_path)["loss"])
+    assert num_epochs < early.epochs
+    assert epochs_done(tmp_path) == num_epochs
+    found = _fit(tmp_path, train=early).evaluate(_pairs(1000).take(2), verbose=0, return_dict=True)[
+        "loss"
+    ]
+    assert len(read_history(tmp_path)["loss"]) == num_epochs
+    assert found == pytest.approx(min(read_history(tmp_path)["val_loss"]), rel=1e-5)
