@@ -19,6 +19,15 @@ def get_config() -> ExperimentConfig:
         distillation_training=TrainConfig(
             epochs=24, steps_per_epoch=400, batch_size=8, learning_rate=2e-3
         ),
+        network_training=TrainConfig(
+            epochs=24,
+            steps_per_epoch=400,
+            batch_size=8,
+            learning_rate=2e-3,
+            ema_momentum=0.999,
+            num_scored_clips=8,
+            monitor="val_pesq_wb",
+        ),
         compress=CompressConfig(
             sparsity=0.5,
             pruning=replace(brief, epochs=3, learning_rate=5e-4),

@@ -86,7 +86,7 @@ class _Bench:
 
     def _train_and_score(self, config: Any, folder: Path) -> dict[str, Any]:
         from lmkd_tf.cli.progress import Progress, ProgressCallback
-        from lmkd_tf.cli.stages import distill_student
+        from lmkd_tf.cli.train_stages import distill_student
         from lmkd_tf.cli.training import read_history
         from lmkd_tf.models import from_preset
         from lmkd_tf.models.enhancer import load_enhancer

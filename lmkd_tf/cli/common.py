@@ -5,10 +5,12 @@ import errno
 import functools
 import importlib
 import importlib.util
+import logging as std_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -32,6 +34,34 @@ def define_flags(config: str, workdir: str | None, data: str | None) -> None:
     flags.DEFINE_multi_string(
         "override", [], "Setting to change, such as --override=distill.mixup_alpha=0.4."
     )
+
+
+def define_backend_flag() -> None:
+    """Defines `--backend`; `start_backend` acts on it."""
+    default = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else "tensorflow"
+    flags.DEFINE_enum(
+        "backend", default, ["tensorflow", "jax"], "Backend of Keras; jax needs no TensorFlow."
+    )
+
+
+def start_backend() -> None:
+    """Loads the backend that `--backend` names.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    name = flags.FLAGS.backend
+    if importlib.util.find_spec(name) is None:
+        raise ImportError(
+            f"Training needs the package {name}. It is not installed here. "
+            f"Run pip install {'lmkd-tf[jax]' if name == 'jax' else 'lmkd-tf'!r}, "
+            "or choose another --backend."
+        )
+    os.environ["KERAS_BACKEND"] = name  # before Keras is imported
+    if name == "tensorflow":
+        import_tensorflow_quietly()
+    else:  # it tells of every accelerator that it does not find
+        std_logging.getLogger("jax._src.xla_bridge").setLevel(std_logging.WARNING)
 
 
 def config_path(name: str) -> Path:
@@ -121,15 +151,21 @@ def check_packages() -> None:
         )
 
 
-def run_stages(stage_names: tuple[str, ...]) -> None:
-    """Runs stages of the road as the flags say, with progress."""
+def run_stages(stage_names: tuple[str, ...], settings: Sequence[str] = ()) -> None:
+    """Runs stages of the road as the flags say, with progress.
+
+    Args:
+        stage_names: Stages, in order.
+        settings: Overrides that come before those of the flags.
+    """
     from lmkd_tf.cli.progress import Progress, ProgressCallback
     from lmkd_tf.cli.road import Listener, Road
     from lmkd_tf.config.loader import load
 
     values = flags.FLAGS
-    config = load(config_path(values.config), values.override)
-    road = Road(config, Path(values.workdir), Path(values.data))
+    config = load(config_path(values.config), [*settings, *values.override])
+    is_distilling = stage_names != ("network",)
+    road = Road(config, Path(values.workdir), Path(values.data), is_distilling=is_distilling)
     for name in stage_names:
         if road.is_finished(name):
             sys.stdout.write(f"{name}: finished before, reused\n")
@@ -137,6 +173,15 @@ def run_stages(stage_names: tuple[str, ...]) -> None:
         with Progress("recordings") as progress:
             road.audio.load_all(progress.update_of)
         with Progress(name) as progress:
-            listener = Listener((ProgressCallback(progress),))
-            folder = road.run(name, listener)
+            callback = ProgressCallback(progress, _seconds_per_batch(config, name))
+            folder = road.run(name, Listener((callback,)))
         sys.stdout.write(f"{name}: {folder}\n")
+        if callback.real_time_factor:
+            sys.stdout.write(f"{name}: trained at {callback.real_time_factor:.0f} x real time\n")
+
+
+def _seconds_per_batch(config: Any, stage: str) -> float:
+    """Returns how much noisy audio a training step of a stage sees, in s."""
+    names = {"teacher": "teacher_training", "student": "distillation_training"}
+    train = getattr(config, names.get(stage, f"{stage}_training"), None)
+    return 2.0 * train.batch_size * config.data.crop_seconds if train else 0.0

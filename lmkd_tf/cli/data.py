@@ -123,7 +123,7 @@ def _shard(corpus: str, folder: str, *runner_arguments: str) -> int:
 
 def _mix(corpus: str, folder: str) -> int:
     from lmkd_tf.cli.progress import Progress
-    from lmkd_tf.cli.stages import Audio
+    from lmkd_tf.cli.train_stages import Audio
     from lmkd_tf.config.loader import load
     from lmkd_tf.data.sharded_pairs import write_pair_shards
 

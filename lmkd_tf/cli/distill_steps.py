@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from lmkd_tf.cli.stages import build_distiller, build_network
+from lmkd_tf.cli.train_stages import build_distiller, build_network
 from lmkd_tf.config.schema import ExperimentConfig
 from lmkd_tf.distill.cache import cache_teacher
 from lmkd_tf.distill.distiller import LatentMixupDistiller

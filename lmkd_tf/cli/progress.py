@@ -233,7 +233,11 @@ class Stage:
         self.update(done)
 
 
-def ProgressCallback(progress: Progress | Stage) -> Any:
+def ProgressCallback(
+    progress: Progress | Stage,
+    seconds_per_batch: float = 0.0,
+    now: Callable[[], float] = time.monotonic,
+) -> Any:
     """Makes the Keras callback that updates a progress after every batch.
 
     The total is set to the number of batches when training starts. It is a
@@ -241,28 +245,80 @@ def ProgressCallback(progress: Progress | Stage) -> Any:
 
     Args:
         progress: A `Progress` or a stage of a `StageBoard`.
+        seconds_per_batch: Audio in a batch, in s, to show the pace as a multiple of real
+            time; 0 shows none.
+        now: Clock in s.
 
     Returns:
-        `keras.callbacks.Callback` for `fit`.
+        `keras.callbacks.Callback` for `fit`; its `real_time_factor` is that pace, without
+        validation and without the first batch of this process, which compiles.
     """
     import keras
 
+    pace = _Pace(seconds_per_batch, now)
+
     class _ProgressCallback(keras.callbacks.Callback):
+        @property
+        def real_time_factor(self) -> float:
+            return pace.real_time_factor
+
         def on_train_begin(self, logs: dict | None = None) -> None:
             self._steps, self._epoch = self.params.get("steps") or 0, 0
             self._epochs = self.params.get("epochs") or 1
+            self._scores = ""
             progress.total = self._epochs * self._steps or None
 
         def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
             self._epoch = epoch
 
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            pace.count()
             loss = (logs or {}).get("loss")
             note = f"epoch {self._epoch + 1}/{self._epochs}"
             note += f", loss {float(loss):.4f}" if loss is not None else ""
+            note += self._scores + pace.text
             progress.update(self._epoch * self._steps + batch + 1, note)
 
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            pace.pause()
+            self._scores = _scores_text(logs or {})
+
     return _ProgressCallback()
+
+
+class _Pace:
+    """Audio that went through training, as a multiple of real time."""
+
+    def __init__(self, seconds_per_batch: float, now: Callable[[], float]) -> None:
+        self._seconds_per_batch, self._now = seconds_per_batch, now
+        self._spent, self._batches = 0.0, 0
+        self._last: float | None = None  # end of the batch before, within an epoch
+
+    @property
+    def real_time_factor(self) -> float:
+        return self._seconds_per_batch * self._batches / self._spent if self._spent else 0.0
+
+    @property
+    def text(self) -> str:
+        factor = self.real_time_factor
+        return f", {factor:.0f} x real time" if factor else ""
+
+    def count(self) -> None:
+        """Counts a batch, but for the first after a pause."""
+        time_s = self._now()
+        if self._last is not None:
+            self._spent += time_s - self._last
+            self._batches += 1
+        self._last = time_s
+
+    def pause(self) -> None:
+        self._last = None
+
+
+def _scores_text(logs: dict) -> str:
+    if "val_pesq_wb" not in logs:
+        return ""
+    return f", PESQ {logs['val_pesq_wb']:.2f}, SI-SDR {logs['val_si_sdr_db']:.1f} dB"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 import lmkd_tf
-from lmkd_tf.cli import stages
+from lmkd_tf.cli import train_stages
 from lmkd_tf.cli.training import read_history
 from lmkd_tf.cli.workspace import Workspace
 from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
@@ -40,12 +41,22 @@ _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scores": (("teacher", "student", "pruned", "export"), ("data", "student")),
 }
 STAGES = tuple(_NEEDS)
+# Beside the road: one network on its own.
+_NEEDS["network"] = ((), ("data", "loss", "network", "network_training"))
 COMMANDS = {
+    "network": "lmkd-train",
     "teacher": "lmkd-train",
     "student": "lmkd-distill",
     "pruned": "lmkd-compress",
     "quantized": "lmkd-compress",
     "export": "lmkd-export",
+}
+# Settings that came later, and the value with which everything is as before: left out of a
+# stage's record then, so that older work directories stay valid.
+_LATER_SETTINGS = {
+    **{"ema_momentum": 0.0, "num_scored_clips": 0, "monitor": "", "patience": 0},
+    **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
+    "codecs": ("ulaw", "vorbis"),
 }
 _NUM_SHOWN_CLIPS = 6
 
@@ -70,13 +81,22 @@ class Road:
         config: Resolved configuration.
         workdir: Work directory; one folder per stage.
         data_folder: Recordings (see `lmkd_tf.data.folder.read_folder`).
+        is_distilling: Whether teacher and student have to fit each other.
     """
 
-    def __init__(self, config: ExperimentConfig, workdir: Path, data_folder: Path):
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: Path,
+        data_folder: Path,
+        *,
+        is_distilling: bool = True,
+    ):
         self.config = config
         self.workspace = Workspace(workdir)
-        self.audio = stages.Audio(data_folder, config)
-        check_distillation(config)
+        self.audio = train_stages.Audio(data_folder, config)
+        if is_distilling:
+            check_distillation(config)
 
     def is_finished(self, stage: str) -> bool:
         """Tells whether a stage need not run."""
@@ -86,7 +106,7 @@ class Road:
         """Runs a stage unless it is finished.
 
         Args:
-            stage: Name in `STAGES`.
+            stage: Name in `STAGES`, or `"network"`.
             listener: Where to report progress.
 
         Returns:
@@ -109,7 +129,8 @@ class Road:
 
         def make_with_record(folder: Path) -> None:
             make(folder, listener)
-            write_json(folder / "record.json", resolve_record(self.config))
+            record = {**resolve_record(self.config), "backend": keras.backend.backend()}
+            write_json(folder / "record.json", record)
 
         return self.workspace.run(stage, self._settings(stage), _NEEDS[stage][0], make_with_record)
 
@@ -178,38 +199,52 @@ class Road:
             parts["compress"].pop("quantization")
         if stage == "teacher" and self.config.teacher_preset:
             parts["teacher_preset"] = sha256_of(preset_files(self.config.teacher_preset)["weights"])
+        parts = {name: _without_later(part) for name, part in parts.items()}
         version = lmkd_tf.__version__
         return {**parts, "corpus": _digest(self.audio.corpus), "version": version}
 
     def _load(self, stage: str, name: str) -> Any:
         return load_enhancer(self.workspace.folder(stage) / name)
 
-    def _inputs(self, student_stage: str, student_file: str) -> stages.Inputs:
+    def _make_teacher(self, folder: Path, listener: Listener) -> None:
+        train_stages.train_teacher(self.config, self.audio, folder, list(listener.callbacks))
+
+    def _make_network(self, folder: Path, listener: Listener) -> None:
+        train_stages.train_network(self.config, self.audio, folder, list(listener.callbacks))
+
+    def _make_student(self, folder: Path, listener: Listener) -> None:
+        teacher = self._load("teacher", "teacher.keras")
+        callbacks = list(listener.callbacks)
+        train_stages.distill_student(self.config, self.audio, folder, teacher, callbacks)
+
+    # The stages below need TensorFlow, those above do not.
+
+    def _inputs(self, student_stage: str, student_file: str) -> Any:
+        from lmkd_tf.cli import stages
+
         return stages.Inputs(
             teacher=self._load("teacher", "teacher.keras"),
             student=self._load(student_stage, student_file),
             projectors=self.workspace.folder("student") / "projectors.npz",
         )
 
-    def _make_teacher(self, folder: Path, listener: Listener) -> None:
-        stages.train_teacher(self.config, self.audio, folder, list(listener.callbacks))
-
-    def _make_student(self, folder: Path, listener: Listener) -> None:
-        teacher = self._load("teacher", "teacher.keras")
-        callbacks = list(listener.callbacks)
-        stages.distill_student(self.config, self.audio, folder, teacher, callbacks)
-
     def _make_pruned(self, folder: Path, listener: Listener) -> None:
+        from lmkd_tf.cli import stages
+
         inputs = self._inputs("student", "student.keras")
         callbacks = list(listener.callbacks)
         stages.prune_student(self.config, self.audio, folder, inputs, callbacks)
 
     def _make_quantized(self, folder: Path, listener: Listener) -> None:
+        from lmkd_tf.cli import stages
+
         inputs = self._inputs("pruned", "pruned.keras")
         callbacks = list(listener.callbacks)
         stages.quantize_student(self.config, self.audio, folder, inputs, callbacks)
 
     def _make_export(self, folder: Path, listener: Listener) -> None:
+        from lmkd_tf.cli import stages
+
         del listener
         stages.export_student(self.config, self.audio, folder, self.workspace.root)
 
@@ -278,7 +313,7 @@ def check_distillation(config: ExperimentConfig) -> None:
     """
     networks = {}
     for role, column in (("teacher", 1), ("student", 2)):
-        core = networks[role] = stages.build_network(getattr(config, role), config)
+        core = networks[role] = train_stages.build_network(getattr(config, role), config)
         try:
             tap_model(core, [tap[column] for tap in config.distill.taps])
         except ValueError as error:
@@ -286,7 +321,18 @@ def check_distillation(config: ExperimentConfig) -> None:
                 f"`distill.taps` must name layers of the {role}, input to output. "
                 f"Received {config.distill.taps}. Correct the tap ({error})."
             ) from error
-    stages.build_distiller(config, **networks)
+    train_stages.build_distiller(config, **networks)
+
+
+def _without_later(part: Any) -> Any:
+    """Returns settings without those of `_LATER_SETTINGS` that change nothing."""
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: _without_later(value)
+        for name, value in part.items()
+        if name not in _LATER_SETTINGS or value != _LATER_SETTINGS[name]
+    }
 
 
 def _losses(folder: Path) -> dict[str, list[float]]:

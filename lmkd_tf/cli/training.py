@@ -8,16 +8,18 @@ from typing import Any
 import keras
 from absl import logging
 
+from lmkd_tf.cli.validation import BestEpoch
 from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
 from lmkd_tf.config.schema import TrainConfig
 
 _HISTORY = "history.json"
 _RESUME = "resume"
 _RECORD = "checkpoint.json"
+_BEST = "best.npz"
 
 
 def make_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
-    """Builds AdamW (Adam without weight decay) with warm-up and cosine decay."""
+    """Builds AdamW (Adam without weight decay) with warm-up, cosine decay and EMA weights."""
     num_steps = train.epochs * train.steps_per_epoch
     warmup_steps = min(train.warmup_steps, num_steps // 2)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -27,11 +29,14 @@ def make_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
         warmup_target=train.learning_rate,
         warmup_steps=warmup_steps,
     )
+    settings = {
+        "global_clipnorm": train.clip_norm,
+        "use_ema": train.ema_momentum > 0,
+        "ema_momentum": train.ema_momentum,
+    }
     if not train.weight_decay:
-        return keras.optimizers.Adam(schedule, global_clipnorm=train.clip_norm)
-    return keras.optimizers.AdamW(
-        schedule, weight_decay=train.weight_decay, global_clipnorm=train.clip_norm
-    )
+        return keras.optimizers.Adam(schedule, **settings)
+    return keras.optimizers.AdamW(schedule, weight_decay=train.weight_decay, **settings)
 
 
 def epochs_done(folder: Path) -> int:
@@ -64,7 +69,9 @@ def fit_stage(
 ) -> None:
     """Fits a compiled model, keeping history and a checkpoint per epoch.
 
-    Call `remove_checkpoint` once the result is saved.
+    With `ema_momentum` the averaged weights are validated, and the model has them at the
+    end; a checkpoint holds both. With `monitor` the model has those of the best epoch. Call
+    `remove_checkpoint` once the result is saved.
 
     Args:
         model: Compiled model.
@@ -72,27 +79,37 @@ def fit_stage(
         validation: Validation batches.
         train: Length of the stage.
         folder: Where `history.json` and the checkpoint go.
-        callbacks: Further callbacks, such as progress.
+        callbacks: Further callbacks, such as scores and progress; they come first.
         is_resumable: Whether the model's weights hold everything there is to resume.
     """
     done = epochs_done(folder) if is_resumable else 0
-    own: list[Any] = [HistoryFile(folder / _HISTORY, keep=done)]
+    history = HistoryFile(folder / _HISTORY, keep=done)
+    own: list[Any] = [history]
+    best = None
+    if train.monitor:
+        path, before = folder / _RESUME / _BEST, history.values_of(train.monitor)
+        best = BestEpoch(path, train.monitor, train.patience, before)
+        own.append(best)
     if is_resumable:
         # Built now, so that its variables have one order whether resumed or not.
         model.optimizer.build(model.trainable_variables)
         own.append(Checkpoint(folder / _RESUME))
+    if train.ema_momentum:
+        own.append(keras.callbacks.SwapEMAWeights())  # last: swaps back after the others
     if done:
         model.load_weights(folder / _RESUME / read_json(folder / _RESUME / _RECORD)["file"])
     model.fit(
         pairs,
-        epochs=train.epochs,
+        epochs=done if best and best.is_over(done) else train.epochs,
         initial_epoch=done,
         steps_per_epoch=train.steps_per_epoch,
         validation_data=validation,
-        callbacks=[*own, *callbacks],
+        callbacks=[*callbacks, *own],
         shuffle=False,  # drawn at random already; Keras warns about its own default
         verbose=0,
     )
+    if best:
+        best.restore(model)
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -146,6 +163,10 @@ class HistoryFile(keras.callbacks.Callback):
         self._path = path
         stored = read_json(path) if keep and path.is_file() else {}
         self._history = {name: values[:keep] for name, values in stored.items()}
+
+    def values_of(self, name: str) -> list[float]:
+        """Returns the values of a metric in the epochs so far."""
+        return self._history.get(name, [])
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """Appends one value per metric."""

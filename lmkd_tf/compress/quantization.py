@@ -144,8 +144,9 @@ def _copy_input_ranges(step: Any, quantized: Any) -> None:
     for layer in _input_quantizers(step):
         name = layer.input.name
         if name.startswith("state_"):
-            index = int(name.removeprefix("state_"))
-            values = _range_of(step.get_layer(f"quant_block_{index}"))
+            context = step.get_layer(f"quant_context_{name.removeprefix('state_')}")
+            filling = context.input[1]  # the new frames beside the state
+            values = _range_of(step.get_layer(filling.name.split("/")[0]))
         else:
             values = features_range
         own = _range_of(layer)

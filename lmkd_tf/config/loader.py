@@ -24,6 +24,7 @@ _RECORDED_PACKAGES = (
     "lmkd-tf",
     "tensorflow",
     "keras",
+    "jax",
     "tf-keras",
     "tensorflow-model-optimization",
     "numpy",

@@ -2,6 +2,7 @@
 """Typed settings of an experiment; every range is checked when it is built."""
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 
@@ -82,6 +83,10 @@ class DataConfig:
         num_simulated_rooms: Rooms to simulate where the corpus has no responses.
         clip_probability: Share of noisy views that are clipped.
         band_limit_probability: Share of pairs that are low-pass filtered.
+        speed_probability: Share of pairs whose speech is 10 % faster or slower.
+        speech_tilt_probability: Share of pairs whose speech has its spectrum tilted.
+        codec_probability: Share of noisy views that pass a codec.
+        codecs: Codecs to draw from: `"ulaw"`, `"vorbis"`, `"opus"`.
         num_validation_batches: Batches of the `valid` split after each epoch.
         evaluation_snrs_db: Ratios of the fixed evaluation clips, in dB.
         num_evaluation_clips: Clips of the `test` split that are scored.
@@ -100,6 +105,10 @@ class DataConfig:
     num_simulated_rooms: int = 200
     clip_probability: float = 0.0
     band_limit_probability: float = 0.0
+    speed_probability: float = 0.0
+    speech_tilt_probability: float = 0.0
+    codec_probability: float = 0.0
+    codecs: tuple[str, ...] = ("ulaw", "vorbis")
     num_validation_batches: int = 8
     evaluation_snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)
     num_evaluation_clips: int = 50
@@ -117,13 +126,20 @@ class DataConfig:
                 f"{getattr(self, name)!r}",
                 f"Use {known[0]!r}.",
             )
-        for name in ("room_probability", "clip_probability", "band_limit_probability"):
+        for name in ("room", "clip", "band_limit", "speed", "speech_tilt", "codec"):
+            name = f"{name}_probability"
             _require(
                 0.0 <= getattr(self, name) <= 1.0,
                 f"`data.{name}` must lie in [0, 1].",
                 f"{getattr(self, name)}",
                 "Use 0 to switch it off.",
             )
+        _require(
+            len(self.codecs) > 0 and {*self.codecs} <= {"ulaw", "vorbis", "opus"},
+            "`data.codecs` must hold names out of ulaw, vorbis, opus.",
+            f"{self.codecs}",
+            "Use for example ulaw,vorbis.",
+        )
         for low, high in (("snr_min_db", "snr_max_db"), ("level_min_dbfs", "level_max_dbfs")):
             _require(
                 getattr(self, low) <= getattr(self, high),
@@ -173,6 +189,10 @@ class ModelConfig:
         return {name: value for name, value in sizes.items() if value is not None}
 
 
+# What a stage may choose its best epoch by -> whether more of it is better.
+MONITORS = {"val_loss": False, "val_pesq_wb": True, "val_si_sdr_db": True}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Length and pace of one training stage.
@@ -185,6 +205,12 @@ class TrainConfig:
         warmup_steps: Steps of linear warm-up.
         weight_decay: Decoupled weight decay (AdamW).
         clip_norm: Largest global norm of the gradient.
+        ema_momentum: Momentum of the moving average of the weights that is validated and
+            saved, such as 0.999; 0 saves the weights themselves.
+        num_scored_clips: Clips of the `valid` split that are scored by PESQ and SI-SDR after
+            every epoch; 0 scores none.
+        monitor: Value in `MONITORS` whose best epoch is saved, or `""`: the last epoch is.
+        patience: Epochs without a better value after which the stage ends; 0 never ends it.
     """
 
     epochs: int = 10
@@ -194,17 +220,40 @@ class TrainConfig:
     warmup_steps: int = 50
     weight_decay: float = 1e-4
     clip_norm: float = 5.0
+    ema_momentum: float = 0.0
+    num_scored_clips: int = 0
+    monitor: str = ""
+    patience: int = 0
 
     def __post_init__(self) -> None:
+        _require_fraction("ema_momentum", self.ema_momentum)
         for name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "clip_norm"):
             _require_positive(name, getattr(self, name))
-        for name in ("warmup_steps", "weight_decay"):
+        for name in ("warmup_steps", "weight_decay", "num_scored_clips", "patience"):
             _require(
                 getattr(self, name) >= 0,
                 f"`{name}` must not be negative.",
                 f"{getattr(self, name)}",
                 "Use 0 to switch it off.",
             )
+        _require(
+            self.monitor in ("", *MONITORS),
+            f"`monitor` must be one of {', '.join(MONITORS)}, or empty.",
+            f"{self.monitor!r}",
+            "Use for example 'val_pesq_wb'.",
+        )
+        _require(
+            self.num_scored_clips > 0 or self.monitor in ("", "val_loss"),
+            "`monitor` must name a value that there is: scores need `num_scored_clips`.",
+            f"monitor={self.monitor!r}, num_scored_clips=0",
+            "Use num_scored_clips=8, or monitor='val_loss'.",
+        )
+        _require(
+            self.patience == 0 or self.monitor != "",
+            "`patience` must have a value to wait for, in `monitor`.",
+            f"patience={self.patience}, monitor=''",
+            "Use for example monitor='val_loss'.",
+        )
 
 
 @dataclass(frozen=True)
@@ -277,7 +326,7 @@ class DistillConfig:
     """
 
     method: str = "latent_mixup"
-    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "block_12", "block_8"),)
+    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "bottleneck", "bottleneck"),)
     mixup_alpha: float = 1.0
     distillation_weight: float = 1.0
     pairing: str | None = None
@@ -335,6 +384,17 @@ class CompressConfig:
 
     def __post_init__(self) -> None:
         _require_fraction("compress.sparsity", self.sparsity)
+        for name, setting in product(
+            ("pruning", "quantization"), ("ema_momentum", "num_scored_clips", "monitor")
+        ):
+            value = getattr(getattr(self, name), setting)
+            _require(
+                not value,
+                f"`compress.{name}.{setting}` must be left alone: the weights of an average or "
+                "of an earlier epoch are not as sparse or have other ranges than the last ones.",
+                f"{value!r}",
+                "Set it for the stages before.",
+            )
         _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
 
 
@@ -352,6 +412,8 @@ class ExperimentConfig:
         student: Network of the student.
         teacher_training: Training of the teacher.
         distillation_training: Training of the student.
+        network: Network that `lmkd-train --network` trains on its own.
+        network_training: Training of that network.
         loss: Supervised loss.
         distill: Distillation objective.
         compress: Pruning and quantization-aware training.
@@ -366,6 +428,8 @@ class ExperimentConfig:
     student: ModelConfig = field(default_factory=ModelConfig)
     teacher_training: TrainConfig = field(default_factory=TrainConfig)
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
+    network: ModelConfig = field(default_factory=ModelConfig)
+    network_training: TrainConfig = field(default_factory=TrainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     compress: CompressConfig = field(default_factory=CompressConfig)

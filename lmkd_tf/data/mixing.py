@@ -6,36 +6,38 @@ levels, and which clips share a speaker.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
+from lmkd_tf.data.effects import CODECS, change_speed
 from lmkd_tf.data.store import AudioStore
 from lmkd_tf.dsp.level import SPEECH_LEVELS, db_to_gain, gain_to_dbfs, rms_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
 # Joint of a looped clip, and pause between two utterances of one speaker.
-_FADE_SECONDS = 0.02
-_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 0.3
+FADE_SECONDS = 0.02
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 0.3
 # Part of a crop that holds speech where a crop is to be partly silent.
-_MIN_SPEECH_SHARE, _MAX_SPEECH_SHARE = 0.3, 0.85
-_MAX_CLIPS_PER_CROP = 8
+MIN_SPEECH_SHARE, MAX_SPEECH_SHARE = 0.3, 0.85
+MAX_CLIPS_PER_CROP = 8
 # A noise segment this much quieter than its recording is a pause, and drawn again.
-_MAX_QUIETER_THAN_CLIP_DB = 15.0
-_MAX_DRAWS = 5
-_MIN_BABBLE_VOICES, _MAX_BABBLE_VOICES = 3, 6
-_BABBLE_SPREAD_DB = 4.0
-_TWO_NOISES_SPREAD_DB = 6.0
+MAX_QUIETER_THAN_CLIP_DB = 15.0
+MAX_DRAWS = 5
+MIN_BABBLE_VOICES, MAX_BABBLE_VOICES = 3, 6
+BABBLE_SPREAD_DB = 4.0
+TWO_NOISES_SPREAD_DB = 6.0
 SAMPLINGS = ("random", "epochs")
 _PROBABILITIES = (
     *("partial_silence", "two_noises", "babble", "tilt"),
     *("room", "clip", "band_limit"),
+    *("speed", "speech_tilt", "codec"),
 )
-_TILT_PIVOT_HZ = 1000.0
-_SCALE_DBFS = -26.0
-_BAND_LIMIT_ORDER = 8
+TILT_PIVOT_HZ = 1000.0
+SCALE_DBFS = -26.0
+BAND_LIMIT_ORDER = 8
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ class MixSettings:
         clip_max_db: Deepest clipping: the limit lies up to this many dB below the peak.
         band_limit_probability: Share of pairs that are low-pass filtered, target and all.
         band_limits_hz: Cut-off frequencies to draw from, in Hz.
+        speed_probability: Share of pairs whose speech is played faster or slower.
+        speeds: Speeds to draw from.
+        speech_tilt_probability: Share of pairs whose speech, target and all, has its
+            spectrum tilted, by up to `tilt_max_db`.
+        codec_probability: Share of views that pass a codec; the target does not.
+        codecs: Names in `CODECS` to draw from.
         speech_level: How the level of speech is measured for the SNR: `"frames"` (see
             `active_level_dbfs`) or `"p56"` (ITU-T P.56).
         sampling: `"random"`: every second of speech is equally likely in every crop; or
@@ -89,6 +97,11 @@ class MixSettings:
     clip_max_db: float = 12.0
     band_limit_probability: float = 0.0
     band_limits_hz: tuple[float, ...] = (3400.0, 4000.0, 5500.0, 7000.0)
+    speed_probability: float = 0.0
+    speeds: tuple[float, ...] = (0.9, 1.1)
+    speech_tilt_probability: float = 0.0
+    codec_probability: float = 0.0
+    codecs: tuple[str, ...] = ("ulaw", "vorbis")
     speech_level: str = "frames"
     sampling: str = "random"
 
@@ -108,6 +121,10 @@ class MixSettings:
         limits_hz = self.band_limits_hz
         is_audible = len(limits_hz) > 0 and min(limits_hz) >= 100.0
         _require(is_audible, "`band_limits_hz` must hold frequencies of at least 100 Hz", self)
+        are_speeds = len(self.speeds) > 0 and 0.5 <= min(self.speeds) <= max(self.speeds) <= 2.0
+        _require(are_speeds, "`speeds` must hold factors from 0.5 to 2", self)
+        are_codecs = len(self.codecs) > 0 and {*self.codecs} <= {*CODECS}
+        _require(are_codecs, f"`codecs` must hold names out of {', '.join(CODECS)}", self)
         for name, known in (("speech_level", SPEECH_LEVELS), ("sampling", SAMPLINGS)):
             rule = f"`{name}` must be one of {', '.join(known)}"
             _require(getattr(self, name) in known, rule, self)
@@ -276,15 +293,15 @@ def draw_noise_clip(rng: np.random.Generator, pool: NoisePool, num_samples: int)
         Noise, float32, shape `(num_samples,)`.
     """
     noise = np.zeros(num_samples, dtype=np.float32)
-    for _ in range(_MAX_DRAWS):
+    for _ in range(MAX_DRAWS):
         index = draw_index(rng, pool.cumulative)
         signal = pool.signals[index]
         last_start = signal.size - num_samples
         offset = int(rng.integers(last_start + 1 if last_start > 0 else signal.size))
-        noise = loop_clip(signal, offset, num_samples, round(_FADE_SECONDS * pool.sample_rate_hz))
-        if rms_dbfs(noise) > pool.levels_dbfs[index] - _MAX_QUIETER_THAN_CLIP_DB:
+        noise = loop_clip(signal, offset, num_samples, round(FADE_SECONDS * pool.sample_rate_hz))
+        if rms_dbfs(noise) > pool.levels_dbfs[index] - MAX_QUIETER_THAN_CLIP_DB:
             break
-    return noise * np.float32(gain_to_dbfs(noise, _SCALE_DBFS))
+    return noise * np.float32(gain_to_dbfs(noise, SCALE_DBFS))
 
 
 def draw_babble(
@@ -303,15 +320,15 @@ def draw_babble(
         has no other speaker.
     """
     babble = np.zeros(num_samples, dtype=np.float32)
-    for _ in range(int(rng.integers(_MIN_BABBLE_VOICES, _MAX_BABBLE_VOICES + 1))):
+    for _ in range(int(rng.integers(MIN_BABBLE_VOICES, MAX_BABBLE_VOICES + 1))):
         index = draw_index(rng, pool.cumulative)
         signal = pool.signals[index]
         offset = int(rng.integers(signal.size))
-        level_dbfs = _SCALE_DBFS + rng.uniform(-_BABBLE_SPREAD_DB, _BABBLE_SPREAD_DB)
+        level_dbfs = SCALE_DBFS + rng.uniform(-BABBLE_SPREAD_DB, BABBLE_SPREAD_DB)
         if pool.groups[index] != talker:
             voice = loop_clip(signal, offset, num_samples)
             babble += voice * np.float32(gain_to_dbfs(voice, level_dbfs))
-    return babble * np.float32(gain_to_dbfs(babble, _SCALE_DBFS))
+    return babble * np.float32(gain_to_dbfs(babble, SCALE_DBFS))
 
 
 def tilt_spectrum(samples: np.ndarray, tilt_db: float, sample_rate_hz: int) -> np.ndarray:
@@ -327,7 +344,7 @@ def tilt_spectrum(samples: np.ndarray, tilt_db: float, sample_rate_hz: int) -> n
     """
     # H(s) = (s g + w) / (s + w g), bilinear: gain 1/g at 0 Hz, 1 at the pivot, g on top.
     gain = db_to_gain(tilt_db / 2.0)
-    warped = np.tan(np.pi * _TILT_PIVOT_HZ / sample_rate_hz)
+    warped = np.tan(np.pi * TILT_PIVOT_HZ / sample_rate_hz)
     numerator = np.array([gain + warped, warped - gain])
     denominator = np.array([1.0 + warped * gain, warped * gain - 1.0])
     scale = denominator[0]
@@ -366,7 +383,7 @@ def draw_noise(
         is_pair = settings.max_noises == 2
         num_noises = 2 if is_pair else int(rng.integers(2, settings.max_noises + 1))
         for _ in range(num_noises - 1):
-            spread_db = rng.uniform(-_TWO_NOISES_SPREAD_DB, _TWO_NOISES_SPREAD_DB)
+            spread_db = rng.uniform(-TWO_NOISES_SPREAD_DB, TWO_NOISES_SPREAD_DB)
             other = draw_noise_clip(rng, noises, num_samples)
             noise = noise + other * np.float32(db_to_gain(spread_db))
     if tilted < settings.tilt_probability:
@@ -380,6 +397,7 @@ def draw_speech(
     pool: SpeechPool,
     settings: MixSettings,
     place: Place | None = None,
+    speed: float = 1.0,
 ) -> tuple[np.ndarray, str]:
     """Draws one crop of clean speech and its speaker.
 
@@ -392,14 +410,19 @@ def draw_speech(
         pool: Speech to draw from.
         settings: Crop length and share of partly silent crops.
         place: Which clip, and which part of it; drawn at random if None.
+        speed: How much faster it is played than it was spoken.
 
     Returns:
         Speech, float32, shape `(N,)`, at its recorded level, and the speaker.
     """
     num_samples = round(settings.crop_seconds * pool.sample_rate_hz)
+    if speed != 1.0:
+        slower = replace(settings, crop_seconds=settings.crop_seconds * speed)
+        speech, talker = draw_speech(rng, pool, slower, place)
+        return change_speed(speech, speed, num_samples), talker
     num_wanted = num_samples
     if rng.random() < settings.partial_silence_probability:
-        num_wanted = int(num_samples * rng.uniform(_MIN_SPEECH_SHARE, _MAX_SPEECH_SHARE))
+        num_wanted = int(num_samples * rng.uniform(MIN_SPEECH_SHARE, MAX_SPEECH_SHARE))
     index = draw_index(rng, pool.cumulative) if place is None else place.clip
     signal = pool.signals[index]
     if signal.size >= num_wanted:
@@ -418,13 +441,13 @@ def _join_clips(
 ) -> np.ndarray:
     """Returns up to `num_wanted` samples of one speaker's clips, float32, in random order."""
     members = pool.members[pool.groups[first]]
-    others = rng.permutation(members[members != first])[: _MAX_CLIPS_PER_CROP - 1]
+    others = rng.permutation(members[members != first])[: MAX_CLIPS_PER_CROP - 1]
     parts = [pool.signals[first][:]]
     length = parts[0].size
     for index in others:
         if length >= num_wanted:
             break
-        pause = int(rng.uniform(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS) * pool.sample_rate_hz)
+        pause = int(rng.uniform(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS) * pool.sample_rate_hz)
         parts += [np.zeros(pause, dtype=np.int16), pool.signals[index][:]]
         length += pause + pool.signals[index].size
     return int16_to_float(np.concatenate(parts)[:num_wanted])
@@ -437,7 +460,7 @@ def _place(
     if part.size == num_samples:
         return part
     start = int(rng.integers(num_samples - part.size + 1))
-    fade = min(round(_FADE_SECONDS * sample_rate_hz), part.size // 2)
+    fade = min(round(FADE_SECONDS * sample_rate_hz), part.size // 2)
     ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
     crop = np.zeros(num_samples, dtype=np.float32)
     crop[start : start + part.size] = part
@@ -474,5 +497,5 @@ def limit_band(samples: np.ndarray, cutoff_hz: float, sample_rate_hz: int) -> np
     """
     if cutoff_hz >= 0.5 * sample_rate_hz:
         return samples
-    sections = butter(_BAND_LIMIT_ORDER, cutoff_hz, fs=sample_rate_hz, output="sos")
+    sections = butter(BAND_LIMIT_ORDER, cutoff_hz, fs=sample_rate_hz, output="sos")
     return np.asarray(sosfilt(sections, samples.astype(np.float64)), dtype=np.float32)

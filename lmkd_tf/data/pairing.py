@@ -5,8 +5,11 @@ Latent mixup rests on "same clean, different noise". A gain per view would give 
 views different targets, and the premise would silently fail, so a pair has one gain.
 """
 
+from typing import Any
+
 import numpy as np
 
+from lmkd_tf.data.effects import encode_and_decode
 from lmkd_tf.data.mixing import (
     MixSettings,
     NoisePool,
@@ -16,6 +19,7 @@ from lmkd_tf.data.mixing import (
     draw_noise,
     draw_speech,
     limit_band,
+    tilt_spectrum,
 )
 from lmkd_tf.data.rooms import RoomPool, draw_room, reverberate
 from lmkd_tf.dsp.level import (
@@ -29,7 +33,7 @@ from lmkd_tf.dsp.level import (
 )
 
 # Level that stands for the speech where a crop has none, so that the noise still gets one.
-_NO_SPEECH_DBFS = -26.0
+NO_SPEECH_DBFS = -26.0
 
 
 def mix_pair(
@@ -75,7 +79,7 @@ def mix_pair(
     if speech_dbfs is None:
         speech_dbfs = active_level_dbfs(speech)
     if speech_dbfs <= SILENCE_DBFS:
-        speech_dbfs = _NO_SPEECH_DBFS
+        speech_dbfs = NO_SPEECH_DBFS
     gains = [
         gain_to_dbfs(noise, speech_dbfs - snr_db)
         for noise, snr_db in zip(noises, snrs_db, strict=True)
@@ -100,9 +104,10 @@ def draw_pair(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one clean crop and two noisy views of it.
 
-    Each view has a noise and an SNR of its own; level, room and band are drawn once for
-    the pair. A setting that is switched off draws nothing, so switching one on leaves
-    speech, noises, SNRs and level of every pair as they were.
+    Each view has a noise, an SNR, clipping and a codec of its own; speed, tilt, level, room
+    and band are drawn once for the pair. A setting that is switched off draws nothing, so
+    switching one on leaves speech, noises, SNRs and level of every pair as they were; but
+    speech of another speed is a crop of another length.
 
     Args:
         rng: Generator of all draws.
@@ -116,12 +121,17 @@ def draw_pair(
     Returns:
         First view, second view and clean target, float32, shape `(N,)` each.
     """
-    speech, talker = draw_speech(rng, voices, settings, place)
+    effects = Effects(rng, settings)
+    speech, talker = draw_speech(rng, voices, settings, place, effects.speed)
     babblers = babblers or voices
     noise_pair = np.stack([draw_noise(rng, noises, babblers, talker, settings) for _ in range(2)])
     snrs_db = rng.uniform(settings.snr_min_db, settings.snr_max_db, size=2)
     level_dbfs = rng.uniform(settings.level_min_dbfs, settings.level_max_dbfs)
-    rate_hz, target = voices.sample_rate_hz, speech
+    rate_hz = voices.sample_rate_hz
+    tilt_db = effects.tilt_db()
+    if tilt_db is not None:
+        speech = tilt_spectrum(speech, tilt_db, rate_hz)
+    target = speech
     if rooms is not None and rng.random() < settings.room_probability:
         speech, target = reverberate(speech, draw_room(rng, rooms), settings.early_ms, rate_hz)
     if rng.random() < settings.band_limit_probability:
@@ -137,7 +147,12 @@ def draw_pair(
         peak_limit=settings.peak_limit,
         speech_dbfs=speech_level_dbfs(speech, rate_hz, settings.speech_level),
     )
-    first, second = (_maybe_clip(rng, view, settings) for view in views)
+    views = [_maybe_clip(rng, view, settings) for view in views]
+    codecs = [effects.codec() for _ in views]
+    first, second = (
+        encode_and_decode(view, codec, rate_hz) if codec else view
+        for view, codec in zip(views, codecs, strict=True)
+    )
     return first, second, clean
 
 
@@ -145,3 +160,38 @@ def _maybe_clip(rng: np.random.Generator, view: np.ndarray, settings: MixSetting
     if rng.random() >= settings.clip_probability:
         return view
     return clip_peaks(view, rng.uniform(0.0, settings.clip_max_db))
+
+
+class Effects:
+    """Draws speed, tilt and codecs, from a generator of their own: seeds give what they gave."""
+
+    def __init__(self, rng: np.random.Generator, settings: MixSettings):
+        self._settings = settings
+        shares = (
+            settings.speed_probability,
+            settings.speech_tilt_probability,
+            settings.codec_probability,
+        )
+        self._rng: Any = rng.spawn(1)[0] if any(shares) else None
+        self.speed = 1.0
+        if self._happens(settings.speed_probability):
+            self.speed = settings.speeds[self._drawn(len(settings.speeds))]
+
+    def tilt_db(self) -> float | None:
+        """Draws the tilt of the speech in dB; None for none."""
+        if not self._happens(self._settings.speech_tilt_probability):
+            return None
+        limit_db = self._settings.tilt_max_db
+        return self._rng.uniform(-limit_db, limit_db)
+
+    def codec(self) -> str | None:
+        """Draws the codec of a view; None for none."""
+        if not self._happens(self._settings.codec_probability):
+            return None
+        return self._settings.codecs[self._drawn(len(self._settings.codecs))]
+
+    def _happens(self, probability: float) -> bool:
+        return self._rng is not None and self._rng.random() < probability
+
+    def _drawn(self, count: int) -> int:
+        return int(self._rng.integers(count))

@@ -18,7 +18,7 @@ import numpy as np
 
 from lmkd_tf.data.epochs import EpochOrder
 from lmkd_tf.data.index import Corpus, Pair
-from lmkd_tf.data.mixing import MixSettings, loop_clip, noise_pool, speech_pool
+from lmkd_tf.data.mixing import MixSettings, Place, loop_clip, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
 from lmkd_tf.data.rooms import RoomPool
 from lmkd_tf.data.store import AudioStore, read_mono, resample
@@ -142,12 +142,21 @@ class PairSource:
         watched.batch(batch_index)
         return list(dict.fromkeys(drawn))
 
-    def _pair(self, batch_index: int, example: int) -> PairBatch:
+    def start(self, batch_index: int, example: int) -> tuple[np.random.Generator, Place | None]:
+        """Returns the generator of all draws of one pair, and the part of a clip it is to use.
+
+        Args:
+            batch_index: Index k of the batch, from 0.
+            example: Index of the pair in the batch, from 0.
+        """
         seeds = np.random.SeedSequence([self.seed, batch_index, example])
         rng = np.random.Generator(np.random.Philox(seeds))
-        place = None
-        if self.settings.sampling == "epochs":
-            place = self._order.place(batch_index * self.batch_size + example)
+        if self.settings.sampling != "epochs":
+            return rng, None
+        return rng, self._order.place(batch_index * self.batch_size + example)
+
+    def _pair(self, batch_index: int, example: int) -> PairBatch:
+        rng, place = self.start(batch_index, example)
         return draw_pair(
             rng,
             self.voices,
@@ -248,17 +257,24 @@ def validation_pairs(
             "`num_batches` must be at least 1. "
             f"Received {num_batches}. Pass the number of validation batches."
         )
-    plain = replace(
+    source = PairSource(speech, noise, without_effects(settings), batch_size, seed, rooms)
+    return _dataset_of(source, 0, num_batches).cache().prefetch(_PREFETCH_BATCHES)
+
+
+def without_effects(settings: MixSettings) -> MixSettings:
+    """Returns the settings of validation: single recordings as they are, rooms aside."""
+    return replace(
         settings,
         two_noises_probability=0.0,
         babble_probability=0.0,
         tilt_probability=0.0,
         clip_probability=0.0,
         band_limit_probability=0.0,
+        speed_probability=0.0,
+        speech_tilt_probability=0.0,
+        codec_probability=0.0,
         sampling="random",
     )
-    source = PairSource(speech, noise, plain, batch_size, seed, rooms)
-    return _dataset_of(source, 0, num_batches).cache().prefetch(_PREFETCH_BATCHES)
 
 
 def _dataset_of(source: PairSource, first_batch: int, num_batches: int) -> tf.data.Dataset:

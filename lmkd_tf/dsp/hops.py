@@ -41,13 +41,14 @@ class HopTransforms:
 
     def features(self, spectrum: np.ndarray) -> np.ndarray:
         """Returns what the network sees of a spectrum `(T, F)`: float32, `(T, E)`."""
-        energy = (self._to_bands @ (spectrum.real**2 + spectrum.imag**2).T).T
+        power = np.real(spectrum) ** 2 + np.imag(spectrum) ** 2
+        energy = np.asarray(self._to_bands @ power.T).T
         level_db = 10.0 * np.log10(energy + 10.0 ** (FEATURE_FLOOR_DB / 10.0))
         return ((level_db - FEATURE_CENTER_DB) / FEATURE_SCALE_DB).astype(np.float32)
 
     def apply(self, gains: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
         """Multiplies a spectrum `(T, F)` by gains of the bands `(T, E)`."""
-        return spectrum * (self._to_bins @ gains.T.astype(np.float64)).T
+        return spectrum * np.asarray(self._to_bins @ gains.T.astype(np.float64)).T
 
     def synthesize(self, spectrum: np.ndarray) -> np.ndarray:
         """Returns windowed samples `(T, window_length)` of a spectrum `(T, F)`."""

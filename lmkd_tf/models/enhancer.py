@@ -50,9 +50,13 @@ class SpeechEnhancer(keras.Model):
         self.core = core
         self.stft = StftConfig(**stft) if isinstance(stft, dict) else stft or StftConfig()
         self.architecture, self.size = architecture, dict(size or {})
-        self.num_bands = int(core.input_shape[-1])
-        self._matrix = erb_matrix(self.stft, self.num_bands)
+        self._prepare()
         self.built = True
+
+    def _prepare(self) -> None:
+        """Makes what lies around the core."""
+        self.num_bands = int(self.core.input_shape[-1])
+        self._matrix = erb_matrix(self.stft, self.num_bands)
 
     def step_graph(self) -> Any:
         """Returns the graph of one hop with explicit state, with a copy of the weights.

@@ -168,3 +168,19 @@ def test_callback_counts_the_batches_of_all_epochs(plain, now):
         model.fit(x, y, batch_size=2, epochs=3, verbose=0, callbacks=callbacks)
         assert (progress.done, progress.total) == (12, 12)
     assert progress.note == "epoch 3/3, loss 0.0000"
+
+
+def test_callback_shows_the_pace_without_compilation_and_validation(plain, now):
+    with Progress("Fit", console=plain, now=now) as progress:
+        callback = ProgressCallback(progress, seconds_per_batch=6.0, now=now)
+        callback.set_params({"steps": 3, "epochs": 2})
+        callback.on_train_begin()
+        for epoch in range(2):
+            callback.on_epoch_begin(epoch)
+            for batch, seconds in enumerate((100.0, 2.0, 1.0)):  # the first one compiles
+                now.seconds += seconds
+                callback.on_train_batch_end(batch, {"loss": 0.5})
+            now.seconds += 1000.0  # validation
+            callback.on_epoch_end(epoch, {"val_pesq_wb": 2.341, "val_si_sdr_db": 12.34})
+        assert callback.real_time_factor == 4 * 6.0 / 6.0
+    assert progress.note == "epoch 2/2, loss 0.5000, PESQ 2.34, SI-SDR 12.3 dB, 4 x real time"

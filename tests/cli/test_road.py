@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from lmkd_tf.cli.road import COMMANDS, STAGES, Listener, Road
-from lmkd_tf.cli.stages import Audio
+from lmkd_tf.cli.train_stages import Audio
 from lmkd_tf.config.loader import apply_overrides
 from lmkd_tf.config.schema import ModelConfig
 from lmkd_tf.export.manifest import read_manifest
@@ -31,6 +31,7 @@ def _changed(road, *overrides):
         ("teacher_training.learning_rate=0.1", {"teacher"}),
         ("teacher.channels=32", {"teacher"}),
         ("distillation_training.epochs=2", {"student"}),
+        ("distillation_training.ema_momentum=0.9", {"student"}),
         ("distill.mixup_alpha=0.4", {"student", "pruned", "quantized"}),
         ("compress.quantization.epochs=2", {"quantized", "export"}),
         ("compress.sparsity=0.6", {"pruned", "quantized", "export"}),
@@ -41,6 +42,12 @@ def _changed(road, *overrides):
 )
 def test_changed_setting_runs_what_depends_on_it_and_only_that(road, override, stages):
     assert _changed(road, override) == stages
+
+
+def test_settings_that_came_later_and_change_nothing_are_not_recorded(road):
+    for stage in STAGES:
+        settings = json.loads((road.workdir / stage / "stage.json").read_text())["settings"]
+        assert "ema_momentum" not in json.dumps(settings)
 
 
 def test_other_recordings_run_everything_again(road, tmp_path):
@@ -121,7 +128,7 @@ def test_interrupted_stage_goes_on_with_the_next_unseen_batch(road, tmp_path, mo
         return training(audio, train, first_batch)
 
     monkeypatch.setattr(Audio, "training", note)
-    teacher = ModelConfig("wide", num_bands=64, channels=8, dilations=(1, 2))
+    teacher = ModelConfig("tcn", num_bands=64, channels=8, dilations=(1, 2))
     train = replace(road.config.teacher_training, epochs=2, steps_per_epoch=3, batch_size=2)
     config = replace(road.config, teacher=teacher, teacher_training=train)
     walk = Road(config, tmp_path, road.corpus)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from lmkd_tf.cli import stages
-from lmkd_tf.cli.stages import Audio, build_network, core_builder, save_model
+from lmkd_tf.cli import stages, train_stages
+from lmkd_tf.cli.stages import core_builder
+from lmkd_tf.cli.train_stages import Audio, build_network, save_model
 from lmkd_tf.config.schema import TrainConfig
 from lmkd_tf.models.enhancer import load_enhancer
 
@@ -64,7 +65,7 @@ def test_unreadable_file_is_skipped_and_listed(road, corpus, monkeypatch):
         csv.writer(file).writerows(extra)
     (corpus / "speech" / extra[3][0]).write_bytes(b"no audio")
     lines = []
-    monkeypatch.setattr(stages.logging, "warning", lambda text, *a: lines.append(text % a))
+    monkeypatch.setattr(train_stages.logging, "warning", lambda text, *a: lines.append(text % a))
     store = Audio(corpus, road.config).store("speech", "train")
     assert len(lines) == 1
     assert lines[0].startswith("Skipped in speech/train:\n")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -20,18 +21,19 @@ from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.models.builder import build_core
 
 TRAIN = TrainConfig(epochs=3, steps_per_epoch=4, batch_size=2, learning_rate=0.01, warmup_steps=2)
+AVERAGED = replace(TRAIN, ema_momentum=0.8)
 BANDS = 6
 
 
-def _make_distiller():
+def _make_distiller(train=TRAIN):
     keras.utils.set_random_seed(0)
     size = {"num_bands": BANDS, "dilations": (1,)}
     distiller = LatentMixupDistiller(
-        teacher=build_core("nano", channels=6, **size),
-        student=build_core("nano", channels=4, **size),
+        teacher=build_core("tcn", channels=6, **size),
+        student=build_core("tcn", channels=4, **size),
         taps=[("bottleneck", "block_1", "block_1")],
     )
-    distiller.compile(optimizer=make_optimizer(TRAIN), loss="mse")
+    distiller.compile(optimizer=make_optimizer(train), loss="mse")
     return distiller
 
 
@@ -61,10 +63,10 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def _fit(folder, callbacks=(), **options):
-    distiller = _make_distiller()
-    pairs = _pairs(epochs_done(folder) * TRAIN.steps_per_epoch)
-    fit_stage(distiller, pairs, _pairs(1000).take(2), TRAIN, folder, list(callbacks), **options)
+def _fit(folder, callbacks=(), train=TRAIN, **options):
+    distiller = _make_distiller(train)
+    pairs = _pairs(epochs_done(folder) * train.steps_per_epoch)
+    fit_stage(distiller, pairs, _pairs(1000).take(2), train, folder, list(callbacks), **options)
     return distiller
 
 
@@ -196,3 +198,69 @@ def test_optimizer_without_weight_decay_is_plain_adam_that_clips():
     optimizer = make_optimizer(TrainConfig(weight_decay=0.0, clip_norm=2.5))
     assert type(optimizer) is keras.optimizers.Adam
     assert optimizer.global_clipnorm == 2.5
+
+
+def test_averaged_weights_are_those_of_the_formula_and_are_what_is_validated(tmp_path):
+    steps = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(
+            [np.array(variable, np.float64) for variable in note.model.variables_to_train()]
+        )
+    )
+    distiller = _fit(tmp_path, [note], AVERAGED)
+    assert len(steps) == AVERAGED.epochs * AVERAGED.steps_per_epoch
+    averages = steps[0]
+    for weights in steps[1:]:
+        averages = [0.8 * a + 0.2 * w for a, w in zip(averages, weights, strict=True)]
+    for variable, average in zip(distiller.variables_to_train(), averages, strict=True):
+        np.testing.assert_allclose(np.asarray(variable), average, atol=1e-6)
+    validated = read_history(tmp_path)["val_loss"][-1]
+    averaged_loss = distiller.evaluate(_pairs(1000).take(2), verbose=0, return_dict=True)["loss"]
+    assert averaged_loss == pytest.approx(validated, abs=1e-6)
+    for variable, last in zip(distiller.variables_to_train(), steps[-1], strict=True):
+        variable.assign(last)
+    last_loss = distiller.evaluate(_pairs(1000).take(2), verbose=0, return_dict=True)["loss"]
+    assert last_loss != pytest.approx(validated, abs=1e-4)
+
+
+def test_resumed_stage_keeps_weights_and_averages(tmp_path):
+    whole = _fit(tmp_path / "whole", train=AVERAGED)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "cut", [Interrupt(1, 2)], AVERAGED)
+    resumed = _fit(tmp_path / "cut", train=AVERAGED)
+    _assert_same_weights(resumed, whole)
+    for average, wanted in zip(resumed.optimizer.variables, whole.optimizer.variables, strict=True):
+        np.testing.assert_allclose(np.asarray(average), np.asarray(wanted), atol=1e-6)
+    for name, values in read_history(tmp_path / "whole").items():
+        assert read_history(tmp_path / "cut")[name] == pytest.approx(values, abs=1e-5)
+    # Once more after the last epoch, as when the program was killed before it saved the result.
+    _assert_same_weights(_fit(tmp_path / "cut", train=AVERAGED), whole)
+
+
+BEST = replace(AVERAGED, monitor="val_loss", learning_rate=0.5, warmup_steps=0)
+
+
+def test_best_epoch_is_what_is_left_also_after_an_interruption(tmp_path):
+    whole = _fit(tmp_path / "whole", train=BEST)
+    losses = read_history(tmp_path / "whole")["val_loss"]
+    assert min(losses) < losses[-1]  # at this rate the last epoch is not the best one
+    found = whole.evaluate(_pairs(1000).take(2), verbose=0, return_dict=True)["loss"]
+    assert found == pytest.approx(min(losses), rel=1e-5)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "cut", [Interrupt(2, 2)], BEST)
+    resumed = _fit(tmp_path / "cut", train=BEST)
+    for weight, wanted in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(weight), np.asarray(wanted), rtol=1e-3, atol=1e-4)
+
+
+def test_stage_that_ended_early_is_not_trained_on(tmp_path):
+    early = replace(BEST, epochs=8, patience=1)
+    _fit(tmp_path, train=early)
+    num_epochs = len(read_history(tmp_path)["loss"])
+    assert num_epochs < early.epochs
+    assert epochs_done(tmp_path) == num_epochs
+    found = _fit(tmp_path, train=early).evaluate(_pairs(1000).take(2), verbose=0, return_dict=True)[
+        "loss"
+    ]
+    assert len(read_history(tmp_path)["loss"]) == num_epochs
+    assert found == pytest.approx(min(read_history(tmp_path)["val_loss"]), rel=1e-5)

@@ -157,7 +157,7 @@ def test_state_of_the_step_graph_has_the_range_of_the_layer_that_fills_it(build,
 
 
 def test_step_graph_of_another_builder_is_refused(build, core):
-    other = functools.partial(build_core, "nano", **{**SIZE, "channels": 4})
+    other = functools.partial(build_core, "tcn", **{**SIZE, "channels": 4})
     with pytest.raises(ValueError, match=r"needs one of the same name.*Build both graphs"):
         quantized_step(other, quantize(make_twin(build, core)))
 

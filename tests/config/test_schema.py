@@ -65,7 +65,13 @@ def test_data_choices_are_listed(name, value):
         make(DataConfig, {name: value})
 
 
-@pytest.mark.parametrize("name", ["room_probability", "clip_probability", "band_limit_probability"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{effect}_probability"
+        for effect in ("room", "clip", "band_limit", "speed", "speech_tilt", "codec")
+    ],
+)
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_data_shares_must_be_shares(name, value):
     with pytest.raises(
@@ -74,8 +80,19 @@ def test_data_shares_must_be_shares(name, value):
         make(DataConfig, {name: value})
 
 
+@pytest.mark.parametrize("codecs", [(), ("ulaw", "mp3")])
+def test_codecs_are_listed(codecs):
+    with pytest.raises(ValueError, match=r"`data\.codecs` must hold names out of ulaw.*Received"):
+        DataConfig(codecs=codecs)
+
+
 def test_data_range_of_one_value_is_allowed():
     assert DataConfig(snr_min_db=5.0, snr_max_db=5.0).snr_min_db == 5.0
+
+
+def test_data_of_low_ratios_and_high_levels_can_be_asked_for():
+    data = DataConfig(snr_min_db=-5.0, snr_max_db=20.0, level_min_dbfs=-40.0, level_max_dbfs=-5.0)
+    assert (data.snr_max_db, data.level_max_dbfs) == (20.0, -5.0)
 
 
 def test_evaluation_needs_at_least_one_ratio():
@@ -114,6 +131,42 @@ def test_warmup_and_weight_decay_must_not_be_negative(name):
     with pytest.raises(ValueError, match=rf"`{name}` must not be negative\. Received -1\. Use 0"):
         make(TrainConfig, {name: -1})
     make(TrainConfig, {name: 0})
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0])
+def test_momentum_of_averaged_weights_must_be_a_fraction(momentum):
+    message = rf"`ema_momentum` must lie in \[0, 1\)\. Received {momentum}\."
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(ema_momentum=momentum)
+
+
+@pytest.mark.parametrize("name", ["num_scored_clips", "patience"])
+def test_counts_of_validation_must_not_be_negative(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must not be negative\. Received -1\. Use 0"):
+        make(TrainConfig, {name: -1})
+
+
+def test_the_best_epoch_is_told_by_a_value_that_there_is():
+    with pytest.raises(ValueError, match=r"`monitor` must be one of val_loss.*Received 'pesq'"):
+        TrainConfig(monitor="pesq")
+    message = r"scores need `num_scored_clips`\. Received monitor='val_pesq_wb', num_.*=0\. Use"
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(monitor="val_pesq_wb")
+    with pytest.raises(ValueError, match=r"`patience` must have a value to wait for.*patience=3"):
+        TrainConfig(patience=3)
+    assert TrainConfig(monitor="val_loss", patience=3).patience == 3
+
+
+@pytest.mark.parametrize("name", ["pruning", "quantization"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"ema_momentum": 0.999}, {"num_scored_clips": 4}, {"monitor": "val_loss"}],
+)
+def test_compressed_weights_are_those_of_the_last_step(name, settings):
+    ((setting, value),) = settings.items()
+    message = rf"`compress\.{name}\.{setting}` must be left alone.*Received {value!r}\. Set it for"
+    with pytest.raises(ValueError, match=message):
+        make(CompressConfig, {name: make(TrainConfig, settings)})
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.5])

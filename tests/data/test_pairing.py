@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from lmkd_tf.data.effects import compand
 from lmkd_tf.data.mixing import MixSettings, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
 from lmkd_tf.data.rooms import RoomPool
@@ -161,6 +164,75 @@ def test_band_limit_is_common_to_the_views_and_the_target(pools):
         assert spectrum[above:].sum() < 1e-4 * spectrum.sum()
 
 
+def test_a_codec_damages_the_views_and_leaves_the_target(pools):
+    plain = draw_pair(np.random.default_rng(4), pools[0], pools[1], MixSettings())
+    settings = MixSettings(codec_probability=1.0, codecs=("ulaw",))
+    coded = draw_pair(np.random.default_rng(4), pools[0], pools[1], settings)
+    assert np.array_equal(plain[2], coded[2])
+    for view, heard in zip(plain[:2], coded[:2], strict=True):
+        assert np.array_equal(compand(view), heard)
+        assert not np.array_equal(view, heard)
+
+
+def _treble_over_bass_db(samples):
+    energies = np.abs(np.fft.rfft(samples.astype(np.float64))) ** 2
+    places = np.arange(energies.size) / energies.size * 8000
+    return 10 * np.log10(energies[places > 5000].mean() / energies[places < 200].mean())
+
+
+def test_a_tilt_of_the_speech_is_common_to_the_views_and_the_target(make_store, pools):
+    voices = [0.1 * np.random.default_rng(seed).normal(size=40000) for seed in range(2)]
+    voices = speech_pool(make_store(voices, ["a", "b"]))
+    plain = MixSettings(snr_min_db=60.0, snr_max_db=60.0)
+    settings = replace(plain, speech_tilt_probability=1.0, tilt_max_db=12.0)
+    tilts_db = []
+    for seed in range(20):
+        dry, wet = (
+            draw_pair(np.random.default_rng(seed), voices, pools[1], chosen)
+            for chosen in (plain, settings)
+        )
+        for view in wet[:2]:
+            assert 10 * np.log10(power(view - wet[2]) / power(wet[2])) < -50.0
+        tilts_db.append(_treble_over_bass_db(wet[2]) - _treble_over_bass_db(dry[2]))
+    assert -12.5 < min(tilts_db) < -6.0 < 6.0 < max(tilts_db) < 12.5
+
+
+def test_speech_of_another_speed_is_in_the_views_and_in_the_target(pools):
+    settings = MixSettings(
+        snr_min_db=60.0,
+        snr_max_db=60.0,
+        speed_probability=1.0,
+        speeds=(1.25,),
+        partial_silence_probability=0.0,
+        crop_seconds=1.0,
+    )
+    steps = {0.05, 0.11, 0.17}  # radians per sample of the voices in the pools
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        first, second, clean = draw_pair(rng, pools[0], pools[1], settings)
+        spectrum = np.abs(np.fft.rfft(clean.astype(np.float64)))
+        step = 2 * np.pi * np.argmax(spectrum) / clean.size
+        assert min(abs(step - 1.25 * other) for other in steps) < 4e-4
+        for view in (first, second):
+            assert 10 * np.log10(power(view - clean) / power(clean)) < -50.0
+
+
+@pytest.mark.parametrize("name", ["speed", "speech_tilt", "codec"])
+def test_later_effects_are_drawn_as_often_as_asked_for(pools, name):
+    settings = MixSettings(crop_seconds=0.5, **{f"{name}_probability": 0.3}, speeds=(1.1,))
+    plain = MixSettings(crop_seconds=0.5)
+    changed = 0
+    for seed in range(200):
+        pairs = [
+            draw_pair(np.random.default_rng(seed), pools[0], pools[1], chosen)
+            for chosen in (settings, plain)
+        ]
+        changed += any(not np.array_equal(*signals) for signals in zip(*pairs, strict=True))
+    # A share of 0.3 of 200, for codecs of either view: 3 standard deviations.
+    share = 1.0 - 0.7**2 if name == "codec" else 0.3
+    assert abs(changed - 200 * share) < 3 * np.sqrt(200 * share * (1 - share))
+
+
 def test_snr_by_the_recommendation_is_the_one_asked_for(pools):
     from tests.dsp.test_level_p56 import reference_level
 
@@ -173,8 +245,9 @@ def test_snr_by_the_recommendation_is_the_one_asked_for(pools):
 
 
 def test_pairs_with_every_effect_stay_within_full_scale(pools, rooms):
-    settings = MixSettings(room_probability=1.0, clip_probability=1.0, band_limit_probability=1.0)
+    names = ("room", "clip", "band_limit", "speed", "speech_tilt", "codec")
+    settings = MixSettings(**{f"{name}_probability": 1.0 for name in names})
     for seed in range(20):
         pair = draw_pair(np.random.default_rng(seed), pools[0], pools[1], settings, rooms=rooms)
-        assert np.abs(pair).max() <= 0.99
+        assert np.abs(pair).max() <= 1.0
         assert np.isfinite(pair).all()

@@ -15,7 +15,7 @@ def road(tmp_path_factory) -> FinishedRoad:
 
 @pytest.fixture
 def model(seeded):
-    return build("nano", num_bands=32, channels=8, dilations=(1, 2))
+    return build("tcn", num_bands=32, channels=8, dilations=(1, 2))
 
 
 def _path(road, kind):

@@ -153,7 +153,8 @@ def test_settings_change_from_the_next_hop_on_and_survive_a_reset(identity_backe
 def test_network_goes_on_hearing_during_the_bypass(memory_backend, signal):
     always, sometimes = (StreamingEnhancer(type(memory_backend)()) for _ in range(2))
     sometimes.set_bypass(True)
-    always.feed(signal[:2560]), sometimes.feed(signal[:2560])
+    for enhancer in (always, sometimes):
+        enhancer.feed(signal[:2560])
     sometimes.set_bypass(False)
     after = [enhancer.feed(signal[2560:5120]) for enhancer in (always, sometimes)]
     np.testing.assert_array_equal(after[0][256:], after[1][256:])  # the first hop is the cross-fade

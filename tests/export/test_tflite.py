@@ -129,7 +129,7 @@ def export_with(monkeypatch, tmp_path):
         (tmp_path / "out").mkdir(exist_ok=True)
         return tflite.export_int8(
             tmp_path / "out" / "nano.tflite",
-            architecture="nano",
+            architecture="tcn",
             size=size,
             weights=weights,
             stft=StftConfig(),

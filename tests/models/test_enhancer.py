@@ -15,7 +15,7 @@ SIZE = {"num_bands": 16, "channels": 6, "dilations": (1, 2)}
 
 @pytest.fixture
 def enhancer(seeded):
-    model = build("nano", stft=FRAME, **SIZE)
+    model = build("tcn", stft=FRAME, **SIZE)
     rng = np.random.default_rng(seeded)
     weights = [w + 0.3 * rng.uniform(size=w.shape) for w in model.core.get_weights()]
     model.core.set_weights(weights)
@@ -76,7 +76,7 @@ def test_saved_enhancer_loads_and_enhances_to_the_bit(enhancer, tmp_path):
 
 
 def test_enhancer_of_a_tf_keras_core_enhances_alike(enhancer):
-    twin = build_core("nano", namespace=tf_keras, **SIZE)
+    twin = build_core("tcn", namespace=tf_keras, **SIZE)
     twin.set_weights(enhancer.core.get_weights())
     noisy = noisy_of()
     np.testing.assert_allclose(SpeechEnhancer(twin, FRAME)(noisy), enhancer(noisy), atol=1e-6)
