@@ -73,6 +73,10 @@ def prune_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     settings, train = config.compress, config.compress.pruning
+    if not settings.sparsity and settings.channels is None:
+        write_json(folder / "sparsity.json", kernel_sparsity(inputs.student.core))
+        save_model(inputs.student, folder / "pruned.keras")
+        return
     core, smaller = inputs.student.core, compressed_student(config)
     if settings.channels is not None:
         noisy = next(iter(audio.validation(train)))[0]["first_view"]

@@ -326,7 +326,10 @@ class DistillConfig:
     """
 
     method: str = "latent_mixup"
-    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "bottleneck", "bottleneck"),)
+    taps: tuple[tuple[str, str, str], ...] = (
+        ("bottleneck", "bottleneck", "bottleneck"),
+        ("decoder", "decoder", "decoder"),
+    )
     mixup_alpha: float = 1.0
     distillation_weight: float = 1.0
     pairing: str | None = None
@@ -378,7 +381,8 @@ class CompressConfig:
 
     Args:
         channels: Channels that structured pruning keeps before anything else; None keeps all.
-        sparsity: Share of zeros in every pruned kernel, in [0, 1).
+        sparsity: Share of zeros in every pruned kernel, in [0, 1). With 0 and no `channels`
+            there is nothing to prune, and the student goes on as it is.
         pattern: Where zeros may lie: `"unstructured"`, `"1x4"`, `"1x16"` or `"2:4"`.
         schedule: How the share grows: `"polynomial"` or `"constant"`.
         excluded: Layers that are not pruned.
@@ -438,6 +442,8 @@ class ExperimentConfig:
         teacher_preset: Trained teacher to load instead of training one, or `""`.
         teacher: Network of the teacher.
         student: Network of the student.
+        student_start: `.keras` file of the same network whose weights the student starts
+            from, or `""`.
         teacher_training: Training of the teacher.
         distillation_training: Training of the student.
         network: Network that `lmkd-train --network` trains on its own.
@@ -452,8 +458,9 @@ class ExperimentConfig:
     stft: StftConfig = field(default_factory=StftConfig)
     data: DataConfig = field(default_factory=DataConfig)
     teacher_preset: str = ""
-    teacher: ModelConfig = field(default_factory=lambda: ModelConfig(architecture="wide"))
+    teacher: ModelConfig = field(default_factory=lambda: ModelConfig(architecture="base"))
     student: ModelConfig = field(default_factory=ModelConfig)
+    student_start: str = ""
     teacher_training: TrainConfig = field(default_factory=TrainConfig)
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
     network: ModelConfig = field(default_factory=ModelConfig)

@@ -182,3 +182,30 @@ def test_a_distilled_run_and_its_control_see_identical_pairs(road):
         views, speech = next(iter(audio.training(road.config.distillation_training, 5)))
         batches.append((views["first_view"].numpy(), views["second_view"].numpy(), speech.numpy()))
     assert all(np.array_equal(*signals) for signals in zip(*batches, strict=True))
+
+
+def test_student_starts_from_the_weights_of_a_trained_network(road, tmp_path):
+    trained = build_network(road.config.student, road.config)
+    trained.core.set_weights([w + 0.5 for w in trained.core.get_weights()])
+    save_model(trained, tmp_path / "trained.keras")
+    student = build_network(road.config.student, road.config)
+    train_stages._start_from(student, str(tmp_path / "trained.keras"))
+    for own, other in zip(student.core.get_weights(), trained.core.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
+def test_student_does_not_start_from_another_network(road, tmp_path):
+    save_model(build_network(road.config.teacher, road.config), tmp_path / "other.keras")
+    student = build_network(road.config.student, road.config)
+    with pytest.raises(ValueError, match=r"same architecture and size .*other\.keras.*`student`"):
+        train_stages._start_from(student, str(tmp_path / "other.keras"))
+
+
+def test_student_is_left_alone_where_there_is_nothing_to_prune(road, tmp_path):
+    config = replace(road.config, compress=replace(road.config.compress, sparsity=0.0))
+    student = build_network(config.student, config)
+    inputs = stages.Inputs(teacher=None, student=student, projectors=tmp_path / "none.npz")
+    stages.prune_student(config, Audio(road.corpus, config), tmp_path, inputs, [])
+    result = load_enhancer(tmp_path / "pruned.keras")
+    for own, other in zip(result.core.get_weights(), student.core.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
