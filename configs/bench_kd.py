@@ -13,7 +13,7 @@ def get_config() -> ExperimentConfig:
     return replace(
         default,
         name="bench_kd",
-        teacher_preset="wide",
+        teacher_preset="base",
         data=replace(
             default.data, crop_seconds=1.024, num_validation_batches=4, num_evaluation_clips=50
         ),

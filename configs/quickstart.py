@@ -14,7 +14,7 @@ def get_config() -> ExperimentConfig:
     return replace(
         default,
         name="quickstart",
-        teacher_preset="wide",
+        teacher_preset="base",
         data=replace(default.data, num_validation_batches=4, num_evaluation_clips=20),
         distillation_training=TrainConfig(epochs=6, steps_per_epoch=75, batch_size=16),
         compress=CompressConfig(

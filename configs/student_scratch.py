@@ -13,6 +13,6 @@ def get_config() -> ExperimentConfig:
     return replace(
         default,
         name="student_scratch",
-        teacher_preset="wide",
+        teacher_preset="base",
         distill=replace(default.distill, method="no_kd"),
     )

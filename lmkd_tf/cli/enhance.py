@@ -3,6 +3,7 @@
 
 Usage:
   lmkd-enhance INPUT OUTPUT [--preset=NAME | --model=FILE] [--backend=keras|tflite|tflm|firmware]
+      [--attenuation_limit_db=DB]
 
 INPUT is a wav, flac or ogg file of any sample rate and number of channels, and
 OUTPUT the wav file to write; it has the rate, channels and length of the input.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_PRESET = "nano"
 # As in `lmkd_tf.evaluate.backends`, which would load TensorFlow for --help.
 BACKENDS = ("keras", "tflite", "tflm", "firmware")
+FLAGS = ("preset", "model", "backend", "overwrite", "attenuation_limit_db")
 
 
 def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -55,9 +57,13 @@ def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> in
         )
     source, target = Path(arguments[1]), Path(arguments[2])
     make_backend = choose_backend(values.preset, values.model, values.backend)
+    settings = {
+        "overwrite": values.overwrite,
+        "attenuation_limit_db": values.attenuation_limit_db,
+    }
     if source.is_dir():
-        return _enhance_folder(source, target, make_backend, values.overwrite)
-    _enhance_file(source, target, make_backend, values.overwrite)
+        return _enhance_folder(source, target, make_backend, settings)
+    _enhance_file(source, target, make_backend, settings)
     return 0
 
 
@@ -128,37 +134,41 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags of this program."""
     define_system_flags(values)
     flags.DEFINE_bool("overwrite", False, "Replace outputs that exist already.", flag_values=values)
+    flags.DEFINE_float(
+        "attenuation_limit_db",
+        0.0,
+        "Most that any band is attenuated, in dB, such as 12 or 20; 0 leaves it to the network.",
+        flag_values=values,
+    )
 
 
 def run() -> None:
     """Entry point of the console script."""
     define_flags()
-    run_program(main, __doc__ or "", ("preset", "model", "backend", "overwrite"))
+    run_program(main, __doc__ or "", FLAGS)
 
 
 def _enhance_file(
-    source: Path, target: Path, make_backend: "Callable[[], Backend]", overwrite: bool
+    source: Path, target: Path, make_backend: "Callable[[], Backend]", settings: dict[str, Any]
 ) -> None:
     from lmkd_tf.cli.progress import Progress
     from lmkd_tf.evaluate.enhance import enhance_file
 
     with Progress(f"Enhance {source.name}") as progress:
         report = _speed_meter(progress, shows_name=False)
-        enhance_file(source, target, make_backend, overwrite=overwrite, on_progress=report)
+        enhance_file(source, target, make_backend, on_progress=report, **settings)
     sys.stdout.write(f"{target}: {progress.note}\n")
 
 
 def _enhance_folder(
-    source: Path, target: Path, make_backend: "Callable[[], Backend]", overwrite: bool
+    source: Path, target: Path, make_backend: "Callable[[], Backend]", settings: dict[str, Any]
 ) -> int:
     from lmkd_tf.cli.progress import Progress
     from lmkd_tf.evaluate.enhance import enhance_folder
 
     with Progress(f"Enhance {source.name}") as progress:
         report = _speed_meter(progress, shows_name=True)
-        result = enhance_folder(
-            source, target, make_backend, overwrite=overwrite, on_progress=report
-        )
+        result = enhance_folder(source, target, make_backend, on_progress=report, **settings)
     _show_result(result, target)
     return 1 if result.failed else 0
 

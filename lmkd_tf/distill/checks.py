@@ -36,7 +36,7 @@ def check_models(positional: tuple[Any, ...], teacher: Any, student: Any, taps: 
     if not taps:
         raise ValueError(
             "`taps` must name at least one pair of layers. Received an empty list. "
-            'Use for example [("bottleneck", "block_12", "block_8")].'
+            'Use for example [("bottleneck", "bottleneck", "bottleneck")].'
         )
     shared = {id(v) for v in teacher.variables} & {id(v) for v in student.variables}
     if shared:

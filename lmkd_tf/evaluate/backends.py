@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What computes the mask: Keras, TFLite's reference kernels, TFLite Micro or the firmware."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from lmkd_tf.evaluate.streaming import Backend
@@ -15,36 +17,54 @@ BACKENDS = ("keras", "tflite", "tflm", "firmware")
 
 
 class KerasBackend:
-    """Runs a float student on blocks of frames, with the past frames it depends on.
+    """Runs the step graph of a float network, hop by hop, with its state.
 
-    The network has a finite memory, so the newest frames are exact when the frames
-    of its receptive field stand before them; at the start there are fewer, and the
-    network's own zero padding is what the whole utterance would have had.
+    Every hop is the same computation, so its result does not depend on how many are asked
+    for at once.
 
     Args:
-        model: `SpeechEnhancer`.
-        memory_frames: Frames before the newest that its output depends on.
+        model: `SpeechEnhancer` that can stream.
+
+    Raises:
+        ValueError: If the model has no step graph.
     """
 
     name = "keras"
 
-    def __init__(self, model: Any, memory_frames: int):
+    def __init__(self, model: Any):
         self.stft = model.stft
         self.num_bands = model.num_bands
-        self._core = model.core
-        self._memory_frames = memory_frames
+        step = model.step_graph()
+        self._run = _compiled(step)
+        self._zero_states = [np.zeros(tensor.shape, np.float32) for tensor in step.inputs[1:]]
         self.reset()
 
     def reset(self) -> None:
         """Forgets the past."""
-        self._past = np.zeros((0, self.num_bands), np.float32)
+        self._states = self._zero_states
 
     def gains(self, features: np.ndarray) -> np.ndarray:
         """Returns the mask `(T, E)` for features `(T, E)`, carrying the state."""
-        frames = np.concatenate([self._past, features])
-        self._past = frames[max(0, len(frames) - self._memory_frames) :]
-        mask = self._core(frames[None, :, None], training=False)
-        return np.asarray(mask)[0, len(frames) - len(features) :, 0]
+        masks = np.empty_like(features)
+        for index, frame in enumerate(features):
+            mask, *self._states = self._run(frame[None, None, None], *self._states)
+            masks[index] = np.asarray(mask).ravel()
+        return masks
+
+
+def _compiled(step: Any) -> Callable[..., Any]:
+    """Returns a function of features and states that computes mask and next states."""
+
+    def run(*values: Any) -> Any:
+        return step(list(values), training=False)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(run)
+    import tensorflow as tf
+
+    return tf.function(run)
 
 
 class StepBackend:
@@ -84,6 +104,8 @@ class FirmwareBackend:
         self.reset = firmware.reset
         self.gains = firmware.gains
         self.process_hops = firmware.process_hops
+        self.set_attenuation_limit = firmware.set_attenuation_limit
+        self.set_bypass = firmware.set_bypass
 
 
 def open_backend(kind: str, model_path: str | Path) -> Backend:
@@ -121,5 +143,9 @@ def open_backend(kind: str, model_path: str | Path) -> Backend:
 
 
 def keras_backend(model: Any) -> Backend:
-    """Wraps a float student as a back-end."""
-    return KerasBackend(model, model.memory_frames)
+    """Wraps a float network as a back-end.
+
+    Raises:
+        ValueError: If the model has no step graph.
+    """
+    return KerasBackend(model)

@@ -13,7 +13,7 @@ import soxr
 
 from lmkd_tf.config.files import atomic_path
 from lmkd_tf.dsp.pcm import float_to_int16
-from lmkd_tf.evaluate.streaming import Backend, StreamingEnhancer
+from lmkd_tf.evaluate.streaming import Backend, StreamingEnhancer, check_attenuation_limit
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus")
 
@@ -53,6 +53,7 @@ def enhance_file(
     make_backend: Callable[[], Backend],
     *,
     overwrite: bool = False,
+    attenuation_limit_db: float = 0.0,
     on_progress: OnProgress | None = None,
 ) -> None:
     """Enhances one audio file.
@@ -66,19 +67,23 @@ def enhance_file(
         output_path: wav file to write, whole or not at all.
         make_backend: Makes a back-end; called once per channel.
         overwrite: Whether an existing output may be replaced.
+        attenuation_limit_db: Most that any band is attenuated, in dB; 0 is no limit.
         on_progress: Called after every block.
 
     Raises:
         FileNotFoundError: If there is no input file.
-        ValueError: If the input is no audio, empty, truncated or holds NaN, or
-            if the output must not be written there.
+        ValueError: If the input is no audio, empty, truncated or holds NaN, if the output
+            must not be written there, or if the limit is negative.
         OSError: If the output cannot be written.
     """
     source, target = Path(input_path), Path(output_path)
     _check_paths(source, target, overwrite)
     with _open_audio(source) as audio:
-        backends = [make_backend() for _ in range(audio.channels)]
-        _enhance_open_file(audio, source, target, backends, on_progress)
+        enhancers = [
+            StreamingEnhancer(make_backend(), attenuation_limit_db=attenuation_limit_db)
+            for _ in range(audio.channels)
+        ]
+        _enhance_open_file(audio, source, target, enhancers, on_progress)
 
 
 def enhance_folder(
@@ -87,6 +92,7 @@ def enhance_folder(
     make_backend: Callable[[], Backend],
     *,
     overwrite: bool = False,
+    attenuation_limit_db: float = 0.0,
     on_progress: OnProgress | None = None,
 ) -> FolderResult:
     """Enhances the audio files of a folder and of the folders in it.
@@ -100,6 +106,7 @@ def enhance_folder(
         output_folder: Folder to write; made where missing.
         make_backend: Makes a back-end; called as often as a file has channels.
         overwrite: Whether existing outputs may be replaced.
+        attenuation_limit_db: Most that any band is attenuated, in dB; 0 is no limit.
         on_progress: Called after every block.
 
     Returns:
@@ -107,8 +114,10 @@ def enhance_folder(
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If it holds no audio or two inputs have the same output.
+        ValueError: If it holds no audio, two inputs have the same output, or the limit is
+            negative.
     """
+    check_attenuation_limit(attenuation_limit_db)
     pairs, skipped = _plan_folder(Path(input_folder), Path(output_folder))
     lengths = [_seconds_of(source) for source, _ in pairs]
     take = _BackendPool(make_backend)
@@ -117,7 +126,14 @@ def enhance_folder(
         report = _shifted(on_progress, sum(lengths[:index]), sum(lengths))
         take.rewind()
         try:
-            enhance_file(source, target, take, overwrite=overwrite, on_progress=report)
+            enhance_file(
+                source,
+                target,
+                take,
+                overwrite=overwrite,
+                attenuation_limit_db=attenuation_limit_db,
+                on_progress=report,
+            )
             result.written.append(target)
         except (ValueError, OSError) as error:
             result.failed.append((source, str(error)))
@@ -209,7 +225,7 @@ def _enhance_open_file(
     audio: soundfile.SoundFile,
     source: Path,
     target: Path,
-    backends: Sequence[Backend],
+    enhancers: Sequence[StreamingEnhancer],
     on_progress: OnProgress | None,
 ) -> None:
     subtype = _HIGH_RESOLUTION.get(audio.subtype, "PCM_16")
@@ -218,7 +234,7 @@ def _enhance_open_file(
     rate_hz, channels, num_written = audio.samplerate, audio.channels, 0
     with atomic_path(target) as temporary:
         with _open_output(temporary, target, rate_hz, channels, (container, subtype)) as output:
-            for block in _enhanced_blocks(audio, source, backends):
+            for block in _enhanced_blocks(audio, source, enhancers):
                 block = block[: audio.frames - num_written]
                 _write(output, _to_pcm(block, subtype), target)
                 num_written += len(block)
@@ -255,11 +271,10 @@ def _not_written(target: Path) -> OSError:
 
 
 def _enhanced_blocks(
-    audio: soundfile.SoundFile, source: Path, backends: Sequence[Backend]
+    audio: soundfile.SoundFile, source: Path, enhancers: Sequence[StreamingEnhancer]
 ) -> Iterator[np.ndarray]:
     """Yields enhanced blocks `(N, C)`, together at least as long as the input."""
-    rate_hz, network_rate_hz = audio.samplerate, backends[0].stft.sample_rate_hz
-    enhancers = [StreamingEnhancer(backend) for backend in backends]
+    rate_hz, network_rate_hz = audio.samplerate, enhancers[0].backend.stft.sample_rate_hz
     to_network = _resampler(rate_hz, network_rate_hz, audio.channels)
     to_file = _resampler(network_rate_hz, rate_hz, audio.channels)
     for block in _read_blocks(audio, source):

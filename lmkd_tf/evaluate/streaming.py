@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enhances a signal that arrives piece by piece, with any back-end."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from keras import ops
 
 from lmkd_tf.config.schema import StftConfig
-from lmkd_tf.dsp.erb import erb_matrix
-from lmkd_tf.dsp.features import band_features
-from lmkd_tf.dsp.mask import apply_band_mask
-from lmkd_tf.dsp.stft import analyze_frames, synthesize_frames
+from lmkd_tf.dsp.hops import HopTransforms
 
 # Frames processed at once: enough to make the transforms fast (4 s of audio),
 # few enough to keep memory constant however long a block is.
 MAX_FRAMES_PER_STEP = 256
+# Below the smallest step of a float sample; as in the firmware.
+_LARGEST_LIMIT_DB = 200.0
 
 
 class Backend(Protocol):
@@ -22,6 +20,8 @@ class Backend(Protocol):
 
     A back-end with transforms of its own also has `process_hops`, from hops of samples
     `(T, hop)` to as many enhanced ones, each one hop late; it is used instead of `gains`.
+    It then obeys the attenuation limit and the bypass by `set_attenuation_limit(limit_db)`
+    and `set_bypass(is_bypassed)`.
     """
 
     stft: StftConfig
@@ -38,7 +38,7 @@ class Backend(Protocol):
 
 
 class StreamingEnhancer:
-    """Enhances blocks of any length; the result does not depend on the lengths.
+    """Enhances blocks of any length; the result is the same bits whatever the lengths.
 
     What `feed` and `flush` return, joined, is aligned with the input sample by
     sample and has its length. A sample comes out once the hop after its own has
@@ -46,6 +46,11 @@ class StreamingEnhancer:
 
     Args:
         backend: Network to run; it is reset and then belongs to this object.
+        attenuation_limit_db: Most that any band is attenuated, in dB; 0 is no limit.
+        is_bypassed: Whether the signal passes through, delayed as the enhanced one.
+
+    Raises:
+        ValueError: If the limit is negative or not finite.
 
     Example:
         >>> from lmkd_tf.config.schema import StftConfig
@@ -59,8 +64,13 @@ class StreamingEnhancer:
         (512, 488)
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    def __init__(
+        self, backend: Backend, *, attenuation_limit_db: float = 0.0, is_bypassed: bool = False
+    ) -> None:
+        self.backend: Any = backend
+        self._transforms = HopTransforms(backend.stft, backend.num_bands)
+        self.set_attenuation_limit(attenuation_limit_db)
+        self.set_bypass(is_bypassed)
         self.reset()
 
     @property
@@ -69,14 +79,38 @@ class StreamingEnhancer:
         return self.backend.stft.window_length - self.backend.stft.hop_length
 
     def reset(self) -> None:
-        """Forgets the signal so far, in the transforms and in the network."""
+        """Forgets the signal so far, in the transforms and in the network; the settings stay."""
         hop = self.backend.stft.hop_length
         self.backend.reset()
         self._pending = np.zeros(0, np.float32)  # fed, but less than a hop
         self._last_hop = np.zeros(hop, np.float32)  # first half of the next frame
-        self._overlap = np.zeros(hop, np.float32)  # second half of the last synthesized frame
+        self._overlap = np.zeros(hop)  # second half of the last synthesized frame
         self._num_fed = 0
         self._num_returned = -self.delay_samples  # the first hop out lies before the signal
+
+    def set_attenuation_limit(self, attenuation_limit_db: float) -> None:
+        """Changes the most that any band is attenuated, from the next hop on.
+
+        Args:
+            attenuation_limit_db: In dB, such as 12 or 20; 0 is no limit.
+
+        Raises:
+            ValueError: If it is negative or not finite.
+        """
+        check_attenuation_limit(attenuation_limit_db)
+        decibels = min(attenuation_limit_db, _LARGEST_LIMIT_DB)
+        self._lowest_gain = 10.0 ** (-decibels / 20.0) if decibels else 0.0
+        if _has_own_transforms(self.backend):
+            self.backend.set_attenuation_limit(attenuation_limit_db)
+
+    def set_bypass(self, is_bypassed: bool) -> None:
+        """Turns the bypass on or off from the next hop on, without a click.
+
+        The network goes on hearing the signal, so that it is up to date when the bypass ends.
+        """
+        self._is_bypassed = is_bypassed
+        if _has_own_transforms(self.backend):
+            self.backend.set_bypass(is_bypassed)
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         """Takes the next samples and returns the enhanced ones that are ready.
@@ -136,21 +170,32 @@ class StreamingEnhancer:
         return enhanced[num_before_signal:]
 
     def _process_hops(self, blocks: np.ndarray) -> np.ndarray:
-        process_hops = getattr(self.backend, "process_hops", None)
-        if process_hops is not None:
-            return process_hops(blocks).reshape(-1)
-        hop, config = self.backend.stft.hop_length, self.backend.stft
+        if _has_own_transforms(self.backend):
+            return self.backend.process_hops(blocks).reshape(-1)
+        hop, transforms = self.backend.stft.hop_length, self._transforms
         past = np.concatenate([self._last_hop[None], blocks[:-1]])
         self._last_hop = blocks[-1].copy()
-        matrix = erb_matrix(config, self.backend.num_bands)
-        spectrum = analyze_frames(np.concatenate([past, blocks], axis=1), config)[None]
-        features = np.asarray(ops.convert_to_numpy(band_features(spectrum, matrix)))[0]  # (T, E)
-        gains = self.backend.gains(features)
-        enhanced = synthesize_frames(apply_band_mask(spectrum, gains[None], matrix), config)
-        frames = np.asarray(ops.convert_to_numpy(enhanced))[0]  # (T, window)
+        spectrum = transforms.analyze(np.concatenate([past, blocks], axis=1))  # (T, F)
+        gains = self.backend.gains(transforms.features(spectrum))
+        if not self._is_bypassed:
+            spectrum = transforms.apply(np.maximum(gains, self._lowest_gain), spectrum)
+        frames = transforms.synthesize(spectrum)  # (T, window)
         tails = np.concatenate([self._overlap[None], frames[:-1, hop:]])
         self._overlap = frames[-1, hop:].copy()
-        return (tails + frames[:, :hop]).reshape(-1)
+        return (tails + frames[:, :hop]).astype(np.float32).reshape(-1)
+
+
+def check_attenuation_limit(attenuation_limit_db: float) -> None:
+    """Raises ValueError if a limit in dB is negative or not finite."""
+    if not 0.0 <= attenuation_limit_db < np.inf:
+        raise ValueError(
+            "`attenuation_limit_db` must be finite and not negative. "
+            f"Received {attenuation_limit_db}. Use for example 12, or 0 for no limit."
+        )
+
+
+def _has_own_transforms(backend: Any) -> bool:
+    return hasattr(backend, "process_hops")
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:

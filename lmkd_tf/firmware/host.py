@@ -52,6 +52,14 @@ class HostFirmware:
         """Forgets the past of both streams, samples and features."""
         self._send(b"r")
 
+    def set_attenuation_limit(self, attenuation_limit_db: float) -> None:
+        """Limits the attenuation of the next hops, in dB; 0 is no limit."""
+        self._send(b"a" + struct.pack("<f", attenuation_limit_db))
+
+    def set_bypass(self, is_bypassed: bool) -> None:
+        """Turns the bypass of the next hops on or off."""
+        self._send(b"b" + struct.pack("<I", is_bypassed))
+
     def process_hops(self, hops: np.ndarray) -> np.ndarray:
         """Enhances hops of samples `(T, hop)`, float32; each comes out one hop late."""
         return self._request(b"p", hops)

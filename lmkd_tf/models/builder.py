@@ -9,15 +9,86 @@ from typing import Any
 import keras
 
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.models.cmgan import CMGANEnhancer, build_cmgan
 from lmkd_tf.models.enhancer import SpeechEnhancer
+from lmkd_tf.models.grid import build_grid
+from lmkd_tf.models.gru import build_gru
 from lmkd_tf.models.tcn import build_tcn
+
+_CMGAN: dict[str, Any] = {
+    "num_blocks": 4,
+    "frame": (400, 100),
+    "max_distances": (512, 512),
+    "dropout": 0.2,
+}
 
 # name -> (builder of the core, its default size). A core maps features
 # (B, T, 1, E) to a mask (B, T, 1, E); see `build_tcn` for the step graph.
 ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    "nano": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
-    "wide": (build_tcn, {"num_bands": 257, "channels": 256, "dilations": (1, 2, 4, 8) * 3}),
+    "nano": (
+        build_grid,
+        {
+            "num_bands": 144,
+            "bands_per_position": 8,
+            "encoder_channels": 16,
+            "channels": 24,
+            "dilations": (1,),
+            "squeeze_channels": 8,
+            "bottleneck_channels": 64,
+            "bottleneck_dilations": (1, 3, 9),
+        },
+    ),
+    "small": (
+        build_grid,
+        {
+            "num_bands": 192,
+            "bands_per_position": 4,
+            "encoder_channels": 24,
+            "channels": 48,
+            "dilations": (1, 2, 4),
+            "squeeze_channels": 6,
+            "bottleneck_channels": 32,
+            "bottleneck_dilations": (1, 2, 4, 8),
+        },
+    ),
+    "base": (
+        build_grid,
+        {
+            "num_bands": 256,
+            "bands_per_position": 4,
+            "encoder_channels": 32,
+            "channels": 64,
+            "dilations": (1, 2, 4, 1),
+            "squeeze_channels": 8,
+            "bottleneck_channels": 40,
+            "bottleneck_dilations": (1, 2, 4, 8),
+        },
+    ),
+    "wide": (
+        build_grid,
+        {
+            "num_bands": 256,
+            "bands_per_position": 4,
+            "encoder_channels": 48,
+            "channels": 128,
+            "dilations": (1, 2, 4, 1, 2, 4),
+            "squeeze_channels": 16,
+            "bottleneck_channels": 192,
+            "bottleneck_dilations": (1, 2, 4, 8),
+        },
+    ),
+    "tcn": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
+    "gru": (build_gru, {"num_bands": 128, "channels": 96}),
+    "cmgan": (build_cmgan, {"channels": 64, **_CMGAN}),
+    "cmgan_student": (build_cmgan, {"channels": 12, **_CMGAN}),
 }
+# What is around a core where it is not `SpeechEnhancer`.
+_ENHANCERS: dict[Callable[..., Any], type[SpeechEnhancer]] = {build_cmgan: CMGANEnhancer}
+
+
+def is_streaming(architecture: str) -> bool:
+    """Returns whether an architecture is causal and has a step graph."""
+    return ARCHITECTURES[architecture][0] is not build_cmgan
 
 
 def build_core(
@@ -48,9 +119,12 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
     """Builds an untrained network from noisy to enhanced speech.
 
     Args:
-        architecture: `"nano"` (the student) or `"wide"` (the teacher).
+        architecture: Name in `ARCHITECTURES`: the students `"nano"`, `"small"` and
+            `"base"`, the teacher `"wide"`, `"tcn"`, a plain one to compare with, or
+            `"cmgan"` and `"cmgan_student"`, which see the future.
         stft: Frame of the transform; default 512/256 at 16 kHz.
-        **size: `num_bands`, `channels`, `dilations`.
+        **size: Sizes other than the architecture's own, such as `num_bands`, `channels`
+            and `dilations`.
 
     Returns:
         Model from `(B, N)` to `(B, N)`, samples in [-1, 1].
@@ -58,7 +132,10 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
     Raises:
         ValueError: If the name or a size argument is unknown.
     """
-    return SpeechEnhancer(build_core(architecture, **size), stft)
+    core = build_core(architecture, **size)
+    builder, defaults = ARCHITECTURES[architecture]
+    enhancer = _ENHANCERS.get(builder, SpeechEnhancer)
+    return enhancer(core, stft, architecture=architecture, size={**defaults, **size})
 
 
 def _check_known(kind: str, name: str, known: list[str]) -> None:

@@ -25,6 +25,9 @@ class SpeechEnhancer(keras.Model):
             Keras 3 model, or its `tf_keras` twin while it is compressed (a twin
             is not tracked: save the twin itself then).
         stft: Frame of the transform; a `StftConfig` or its fields as a dict.
+        architecture: Name in `lmkd_tf.models.ARCHITECTURES` of the builder of the core, which
+            also builds its step graph; None if the model never streams.
+        size: Size arguments that the builder got.
 
     Input shape:
         Noisy speech in [-1, 1], `(B, N)`.
@@ -33,24 +36,48 @@ class SpeechEnhancer(keras.Model):
         Enhanced speech, `(B, N)`.
     """
 
-    def __init__(self, core: Any, stft: StftConfig | dict | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        core: Any,
+        stft: StftConfig | dict | None = None,
+        *,
+        architecture: str | None = None,
+        size: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
         # Signals and transforms stay in float32 when the core computes in half precision.
         super().__init__(**{"autocast": False, **kwargs})
         self.core = core
         self.stft = StftConfig(**stft) if isinstance(stft, dict) else stft or StftConfig()
-        self.num_bands = int(core.input_shape[-1])
-        self._matrix = erb_matrix(self.stft, self.num_bands)
+        self.architecture, self.size = architecture, dict(size or {})
+        self._prepare()
         self.built = True
 
-    @property
-    def memory_frames(self) -> int:
-        """Frames before the newest that a mask depends on."""
-        kernels = (
-            (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
-            for layer in self.core.layers
-            if hasattr(layer, "dilation_rate")
-        )
-        return sum(kernels)
+    def _prepare(self) -> None:
+        """Makes what lies around the core."""
+        self.num_bands = int(self.core.input_shape[-1])
+        self._matrix = erb_matrix(self.stft, self.num_bands)
+
+    def step_graph(self) -> Any:
+        """Returns the graph of one hop with explicit state, with a copy of the weights.
+
+        Its inputs are the features `(1, 1, 1, E)` and the states, which start at zero; its
+        outputs the mask and the states of the next hop, in the same order.
+
+        Raises:
+            ValueError: If the architecture of the core is not known, so nothing can build it.
+        """
+        from lmkd_tf.models.builder import build_core
+
+        if self.architecture is None:
+            raise ValueError(
+                "A model streams by the step graph of its architecture. "
+                "Received a SpeechEnhancer without one. Make it with lmkd_tf.models.build, or pass "
+                "`architecture` and `size`."
+            )
+        step = build_core(self.architecture, is_step=True, **self.size)
+        step.set_weights(self.core.get_weights())
+        return step
 
     def features(self, spectrum):
         """Returns features `(B, T, 1, E)` of a spectrum `(B, T, F, 2)`."""
@@ -81,7 +108,8 @@ class SpeechEnhancer(keras.Model):
         """Returns the constructor arguments as plain values."""
         frame = {name: getattr(self.stft, name) for name in self.stft.__dataclass_fields__}
         core = keras.saving.serialize_keras_object(self.core)
-        return {**super().get_config(), "core": core, "stft": frame}
+        builder = {"architecture": self.architecture, "size": dict(self.size)}
+        return {**super().get_config(), "core": core, "stft": frame, **builder}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SpeechEnhancer":

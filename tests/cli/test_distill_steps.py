@@ -14,7 +14,7 @@ from lmkd_tf.config.schema import (
     TrainConfig,
 )
 
-TINY = ModelConfig("nano", num_bands=16, channels=4, dilations=(1,))
+TINY = ModelConfig("tcn", num_bands=16, channels=4, dilations=(1,))
 CONFIG = ExperimentConfig(
     teacher=replace(TINY, channels=6),
     student=TINY,

@@ -83,6 +83,21 @@ def test_program_keeps_existing_outputs_unless_told(monkeypatch, recording, tmp_
     assert _run(monkeypatch, recording, tmp_path / "out.wav", "--overwrite") == 0
 
 
+def test_program_limits_the_attenuation(monkeypatch, recording, tmp_path):
+    limit = "--attenuation_limit_db=3.5"
+    assert _run(monkeypatch, recording, tmp_path / "out.wav", limit) == 0
+    enhanced, _ = soundfile.read(tmp_path / "out.wav")
+    np.testing.assert_allclose(enhanced[500:-500], 0.5 * 10 ** (-3.5 / 20), atol=2e-3)
+
+
+def test_program_refuses_a_negative_limit_before_it_writes(monkeypatch, recording, tmp_path):
+    limit = "--attenuation_limit_db=-3"
+    for source, target in ((recording, tmp_path / "out.wav"), (tmp_path, tmp_path / "out")):
+        with pytest.raises(ValueError, match=r"Received -3\.0\. Use for example 12"):
+            _run(monkeypatch, source, target, limit)
+        assert not target.exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["in.wav"], ["a", "b", "c"]])
 def test_program_needs_two_arguments(monkeypatch, arguments):
     with pytest.raises(ValueError, match=r"needs INPUT and OUTPUT. Received"):

@@ -128,7 +128,7 @@ def test_interrupted_stage_goes_on_with_the_next_unseen_batch(road, tmp_path, mo
         return training(audio, train, first_batch, **options)
 
     monkeypatch.setattr(Audio, "training", note)
-    teacher = ModelConfig("wide", num_bands=64, channels=8, dilations=(1, 2))
+    teacher = ModelConfig("tcn", num_bands=64, channels=8, dilations=(1, 2))
     train = replace(road.config.teacher_training, epochs=2, steps_per_epoch=3, batch_size=2)
     config = replace(road.config, teacher=teacher, teacher_training=train)
     walk = Road(config, tmp_path, road.corpus)

@@ -29,8 +29,8 @@ def _make_distiller(train=TRAIN):
     keras.utils.set_random_seed(0)
     size = {"num_bands": BANDS, "dilations": (1,)}
     distiller = LatentMixupDistiller(
-        teacher=build_core("nano", channels=6, **size),
-        student=build_core("nano", channels=4, **size),
+        teacher=build_core("tcn", channels=6, **size),
+        student=build_core("tcn", channels=4, **size),
         taps=[("bottleneck", "block_1", "block_1")],
     )
     distiller.compile(optimizer=make_optimizer(train), loss="mse")

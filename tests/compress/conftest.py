@@ -24,7 +24,7 @@ def road(tmp_path_factory) -> FinishedRoad:
 @pytest.fixture
 def build() -> Callable[..., Any]:
     """Builder of a very small student."""
-    return functools.partial(build_core, "nano", **SIZE)
+    return functools.partial(build_core, "tcn", **SIZE)
 
 
 @pytest.fixture

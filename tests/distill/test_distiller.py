@@ -532,7 +532,7 @@ def enhancer_distiller(student):
     keras.utils.set_random_seed(0)
     return distiller_of(
         keras.optimizers.Adam(0.01),
-        teacher=build("wide", stft=FRAME, channels=8, **SIZE),
+        teacher=build("tcn", stft=FRAME, channels=8, **SIZE),
         student=student,
         taps=[("bottleneck", "block_2", "block_2")],
         compiled={"loss": SpeechLoss(FRAME)},
@@ -540,14 +540,14 @@ def enhancer_distiller(student):
 
 
 def twin_of(student):
-    core = build_core("nano", namespace=tf_keras, channels=5, **SIZE)
+    core = build_core("tcn", namespace=tf_keras, channels=5, **SIZE)
     core.set_weights(student.core.get_weights())
     return SpeechEnhancer(core, FRAME)
 
 
 @on_tensorflow
 def test_tf_keras_twin_trains_like_the_keras_student():
-    student = build("nano", stft=FRAME, channels=5, **SIZE)
+    student = build("tcn", stft=FRAME, channels=5, **SIZE)
     twin = twin_of(student)
     before = weights_of(twin.core)
     views, speech = enhancer_pairs()
@@ -565,7 +565,7 @@ def test_tf_keras_twin_trains_like_the_keras_student():
 
 @on_tensorflow
 def test_evaluate_changes_nothing_in_a_tf_keras_twin():
-    twin = twin_of(build("nano", stft=FRAME, channels=5, **SIZE))
+    twin = twin_of(build("tcn", stft=FRAME, channels=5, **SIZE))
     before = weights_of(twin.core)
     views, speech = enhancer_pairs()
     enhancer_distiller(twin).evaluate(views, speech, verbose=0)

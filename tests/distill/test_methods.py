@@ -241,7 +241,7 @@ def test_every_method_is_proven_here():
 
 @pytest.mark.parametrize("method", sorted(FRAMED_METHODS))
 def test_the_own_term_of_a_method_alone_is_finite_and_moves_the_student(method):
-    teacher, student = build("wide", channels=8, **SIZE), build("nano", channels=5, **SIZE)
+    teacher, student = build("tcn", channels=8, **SIZE), build("tcn", channels=5, **SIZE)
     model = distiller_of(method, teacher, student, BLOCKS, loss=silent_loss)
     rng = np.random.default_rng(0)
     first, second, speech = 0.1 * rng.normal(size=(3, 4, 160)).astype(np.float32)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from lmkd_tf.config.schema import StftConfig
-from lmkd_tf.evaluate.backends import BACKENDS, KerasBackend, keras_backend, open_backend
-from lmkd_tf.models import build
+from lmkd_tf.evaluate.backends import BACKENDS, keras_backend, open_backend
+from lmkd_tf.models import SpeechEnhancer, build
 from tests.workflow.road import FinishedRoad, finished_road
 
 
@@ -15,7 +15,7 @@ def road(tmp_path_factory) -> FinishedRoad:
 
 @pytest.fixture
 def model(seeded):
-    return build("nano", num_bands=32, channels=8, dilations=(1, 2))
+    return build("tcn", num_bands=32, channels=8, dilations=(1, 2))
 
 
 def _path(road, kind):
@@ -46,17 +46,18 @@ def test_backends_carry_the_past_until_reset(road, kind):
     np.testing.assert_allclose(backend.gains(quiet), alone, atol=1e-6)
 
 
-def test_keras_backend_remembers_the_receptive_field_and_no_more(model):
-    # Three frames per kernel: two past frames at dilation 1 and four at dilation 2.
-    assert model.memory_frames == 6
-    features = np.random.default_rng(1).normal(0, 1, (40, 32)).astype(np.float32)
-    whole = keras_backend(model).gains(features)
-    exact, short = KerasBackend(model, 6), KerasBackend(model, 5)
-    pieces = [
-        np.concatenate([b.gains(features[:20]), b.gains(features[20:])]) for b in (exact, short)
-    ]
-    np.testing.assert_allclose(pieces[0], whole, atol=1e-6)
-    assert np.abs(pieces[1] - whole).max() > 1e-4
+def test_keras_backend_is_the_network_on_the_whole_utterance(model):
+    rng = np.random.default_rng(1)
+    model.core.set_weights([w + 0.3 * rng.uniform(size=w.shape) for w in model.core.get_weights()])
+    features = rng.normal(0, 1, (40, 32)).astype(np.float32)
+    whole = np.asarray(model.core(features[None, :, None], training=False))[0, :, 0]
+    assert whole.std() > 0.01
+    np.testing.assert_allclose(keras_backend(model).gains(features), whole, atol=1e-6)
+
+
+def test_model_without_an_architecture_does_not_stream(model):
+    with pytest.raises(ValueError, match=r"step graph of its architecture.*lmkd_tf\.models\.build"):
+        keras_backend(SpeechEnhancer(model.core))
 
 
 def test_unknown_backend_is_refused():

@@ -10,7 +10,7 @@ from lmkd_tf.models.builder import build_core
 
 
 def test_calibration_feeds_every_input_by_name_and_carries_the_state(seeded):
-    build = functools.partial(build_core, "nano", num_bands=12, channels=8, dilations=(1, 2))
+    build = functools.partial(build_core, "tcn", num_bands=12, channels=8, dilations=(1, 2))
     core = build()
     step = make_step_twin(build, core)
     frames = np.random.default_rng(seeded).normal(0, 0.5, (6, 12)).astype(np.float32)
@@ -31,6 +31,6 @@ def test_request_for_an_unknown_type_is_refused(tmp_path):
     from lmkd_tf.config.files import write_json
     from lmkd_tf.export.convert import main
 
-    write_json(tmp_path / "request.json", {"dtype": "int4", "architecture": "nano", "size": {}})
+    write_json(tmp_path / "request.json", {"dtype": "int4", "architecture": "tcn", "size": {}})
     with pytest.raises(KeyError, match="int4"):
         main(str(tmp_path / "request.json"))

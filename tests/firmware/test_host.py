@@ -51,6 +51,30 @@ def test_transforms_of_the_firmware_are_those_of_python_where_no_code_differs(fi
     assert snr_db(wanted, enhanced) >= floors.FIRMWARE_FLOAT_FLOOR_DB
 
 
+@pytest.mark.parametrize("settings", [{"attenuation_limit_db": 6.0}, {"is_bypassed": True}])
+def test_settings_of_the_firmware_are_those_of_python(firmware, model, settings):
+    signal = int16_to_float(golden_signal(16, 256))
+    wanted = StreamingEnhancer(open_backend("tflm", model), **settings).enhance(signal)
+    enhanced = StreamingEnhancer(firmware, **settings).enhance(signal)
+    assert snr_db(wanted, enhanced) >= floors.FIRMWARE_FLOAT_FLOOR_DB
+    plain = StreamingEnhancer(firmware).enhance(signal)  # the settings do not outlive the enhancer
+    assert snr_db(plain, enhanced) < 30.0
+
+
+def test_settings_of_the_firmware_change_at_the_hop_where_those_of_python_do(firmware, model):
+    signal = int16_to_float(golden_signal(16, 256))
+    enhancers = [StreamingEnhancer(open_backend("tflm", model)), StreamingEnhancer(firmware)]
+    parts = []
+    for enhancer in enhancers:
+        first = enhancer.feed(signal[:1100])
+        enhancer.set_attenuation_limit(3.0)
+        second = enhancer.feed(signal[1100:2400])
+        enhancer.set_bypass(True)
+        parts.append(np.concatenate([first, second, enhancer.feed(signal[2400:])]))
+        enhancer.set_bypass(False)
+    assert snr_db(*parts) >= floors.FIRMWARE_FLOAT_FLOOR_DB
+
+
 def test_blocks_of_any_length_give_the_same_audio(firmware, signal):
     whole = StreamingEnhancer(firmware).enhance(signal[:20000])
     enhancer = StreamingEnhancer(firmware)

@@ -14,23 +14,19 @@ def parameters_by_hand(bands, channels, blocks):
     return encoder + blocks * block + channels * bands + bands
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("nano", parameters_by_hand(128, 96, 8)), ("wide", parameters_by_hand(257, 256, 12))],
-)
-def test_architecture_has_the_parameters_of_the_formula(name, expected):
-    assert count_parameters(build(name)) == expected
+def test_plain_network_has_the_parameters_of_the_formula():
+    assert count_parameters(build("tcn")) == parameters_by_hand(128, 96, 8)
 
 
 def test_size_arguments_replace_the_default_size():
-    core = build_core("nano", num_bands=12, channels=8, dilations=(1, 2, 4))
+    core = build_core("tcn", num_bands=12, channels=8, dilations=(1, 2, 4))
     assert count_parameters(core) == parameters_by_hand(12, 8, 3)
     assert core.input_shape == (None, None, 1, 12)
 
 
 def test_build_hands_on_the_frame_of_the_transform():
     frame = StftConfig(window_length=64, hop_length=32, fft_length=64)
-    model = build("nano", stft=frame, num_bands=16, channels=4, dilations=(1,))
+    model = build("tcn", stft=frame, num_bands=16, channels=4, dilations=(1,))
     assert model.stft == frame
     assert model(np.zeros((1, 100), np.float32)).shape == (1, 100)
 
@@ -49,4 +45,4 @@ def test_architecture_near_to_none_lists_all():
 def test_unknown_size_lists_near_names():
     message = r"Unknown size argument\. Received 'chanels'\. Use one of: channels"
     with pytest.raises(ValueError, match=message):
-        build("nano", chanels=8)
+        build("tcn", chanels=8)

@@ -2,6 +2,8 @@
 // The library as a process: requests on standard input, answers on standard output, in binary.
 //
 //     'r'                                       forgets the past; no answer
+//     'a', limit in dB (float)                  limits the attenuation of hops; no answer
+//     'b', 0 or 1 (uint32)                      bypass of hops off or on; no answer
 //     'p', count (uint32), count hops (float)   enhanced hops (float), each one hop late
 //     'g', count (uint32), count features       gains of the bands; float, LMKD_NUM_BANDS each
 //
@@ -44,6 +46,19 @@ static enum lmkd_status prv_answer(struct lmkd_state *state, int kind, uint32_t 
     return status;
 }
 
+// Requests that change a setting: 'a' and 'b'.
+static enum lmkd_status prv_set(struct lmkd_state *state, int kind) {
+    float limit_db;
+    uint32_t is_bypassed;
+    if (kind == 'a' && fread(&limit_db, 4, 1, stdin) == 1) {
+        return lmkd_set_attenuation_limit(state, limit_db);
+    }
+    if (kind == 'b' && fread(&is_bypassed, 4, 1, stdin) == 1) {
+        return lmkd_set_bypass(state, is_bypassed != 0u);
+    }
+    return LMKD_ERROR_LENGTH;
+}
+
 static enum lmkd_status prv_serve(struct lmkd_state *state) {
     enum lmkd_status status = LMKD_OK;
     for (int kind = getchar(); status == LMKD_OK && kind != EOF; kind = getchar()) {
@@ -51,6 +66,8 @@ static enum lmkd_status prv_serve(struct lmkd_state *state) {
         if (kind == 'r') {
             lmkd_network_reset(prv_network);
             status = lmkd_reset(state);
+        } else if (kind == 'a' || kind == 'b') {
+            status = prv_set(state, kind);
         } else if ((kind != 'p' && kind != 'g') || fread(&count, 4, 1, stdin) != 1) {
             status = LMKD_ERROR_LENGTH;
         } else {

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causal convolution network on a grid of frames and frequency positions.
+
+Neighboring bands are gathered into positions, and every convolution on the grid is shared
+by all positions, so a few thousand weights serve the whole spectrum. A bottleneck of one
+position sees all of it at once. One kind of block serves both: it looks to its neighbors
+in frequency, then to its past in time, and remembers only the narrow latent between the
+two, which keeps the state small. A skip from encoder to decoder lets the detail of the
+spectrum through. All layers survive quantization-aware training, the int8 converter and
+TFLM bit for bit; students and teacher differ in their sizes only.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from lmkd_tf.models.layers import state_concatenate
+
+_KERNEL_FRAMES = 3
+_KERNEL_POSITIONS = 3
+# Neighbors are 1, 2, 4, 1, ... positions apart, so that a few blocks cover the spectrum.
+_POSITION_DILATIONS = (1, 2, 4)
+
+
+def build_grid(  # noqa: PLR0913 - the sizes of a network
+    *,
+    num_bands: int,
+    bands_per_position: int,
+    encoder_channels: int,
+    channels: int,
+    dilations: Sequence[int],
+    squeeze_channels: int,
+    bottleneck_channels: int,
+    bottleneck_dilations: Sequence[int],
+    namespace: ModuleType = keras,
+    is_step: bool = False,
+) -> Any:
+    """Builds the whole-utterance graph or the step graph of one hop.
+
+    Both graphs have the same layer names and weights. The step graph takes the past
+    frames of every block as an input and returns the new ones, so that its caller moves
+    state from output to input unchanged.
+
+    Args:
+        num_bands: Number of bands E.
+        bands_per_position: Neighboring bands in one position of the encoder; the blocks
+            have half as many positions P.
+        encoder_channels: Width of the encoder, whose output skips to the decoder.
+        channels: Width C of the blocks on the grid; they remember half of it.
+        dilations: Frames between the taps of each block on the grid. Half of these
+            blocks stand before the bottleneck, half after it.
+        squeeze_channels: Width of each position on its way into the bottleneck.
+        bottleneck_channels: Width of the bottleneck; its blocks remember half of it.
+        bottleneck_dilations: Frames between the taps of each block of the bottleneck.
+        namespace: `keras` or `tf_keras`.
+        is_step: Whether to build the step graph (one frame, batch of one).
+
+    Returns:
+        Functional model from features `(B, T, 1, E)` to a mask `(B, T, 1, E)` in [0, 1].
+        The step graph has T = 1, further inputs `state_i` and further outputs
+        `next_state_i`, both of shape `(1, 2 * dilation, P, C / 2)` on the grid and
+        `(1, 2 * dilation, 1, bottleneck_channels / 2)` in the bottleneck.
+
+    Raises:
+        ValueError: If the bands do not fill an even number of positions.
+    """
+    _check(num_bands, bands_per_position)
+    layers = namespace.layers
+    graph = _Graph(namespace, is_step)
+    num_positions = num_bands // bands_per_position
+    middle = (len(dilations) + 1) // 2
+
+    features = graph.input("features", (None, 1, num_bands))
+    x = graph.reshape(features, (num_positions, bands_per_position), "positions")
+    encoded = graph.convolution(x, encoder_channels, "encoder", kernel=(1, _KERNEL_POSITIONS))
+    x = graph.convolution(
+        encoded, channels, "block_0", kernel=(1, _KERNEL_POSITIONS), strides=(1, 2)
+    )
+    for index in range(middle):
+        x = graph.block(x, f"block_{index + 1}", dilations[index], index)
+    y = graph.convolution(x, squeeze_channels, "squeeze")
+    y = graph.reshape(y, (1, num_positions // 2 * squeeze_channels), "flatten")
+    y = graph.convolution(y, bottleneck_channels, "bottleneck_0")
+    for index, dilation in enumerate(bottleneck_dilations):
+        is_last = index + 1 == len(bottleneck_dilations)
+        y = graph.block(y, "bottleneck" if is_last else f"bottleneck_{index + 1}", dilation)
+    y = graph.convolution(y, num_positions // 2 * squeeze_channels, "spread")
+    y = graph.reshape(y, (num_positions // 2, squeeze_channels), "unflatten")
+    y = graph.convolution(y, channels, "stretch", is_rectified=False)
+    x = graph.add(x, y, "merge")
+    for index in range(middle, len(dilations)):
+        x = graph.block(x, f"block_{index + 1}", dilations[index], index)
+    x = graph.convolution(x, 2 * encoder_channels, "expand", is_rectified=False)
+    # Two positions out of each one: the inverse of the stride, without a kernel.
+    x = graph.reshape(x, (num_positions, encoder_channels), "interleave")
+    x = graph.add(x, encoded, "decoder")
+    kernel = (1, _KERNEL_POSITIONS)
+    x = layers.Conv2D(bands_per_position, kernel, padding="same", name="mask_logits")(x)
+    x = graph.reshape(x, (1, num_bands), "bands")
+    return graph.model(layers.Activation("sigmoid", name="mask")(x))
+
+
+class _Graph:
+    """Adds layers to a graph; notes its inputs and the states that leave it."""
+
+    def __init__(self, namespace: Any, is_step: bool):
+        self._namespace = namespace
+        self._layers = namespace.layers
+        self._is_step = is_step
+        self._inputs: list[Any] = []
+        self._next_states: list[Any] = []
+
+    def input(self, name: str, shape: tuple[int | None, ...]) -> Any:
+        """Adds an input `(B, frames, ...)`; None is one frame in a step graph."""
+        if self._is_step:
+            shape = tuple(size or 1 for size in shape)
+        batch_size = 1 if self._is_step else None
+        self._inputs.append(self._layers.Input(shape, batch_size=batch_size, name=name))
+        return self._inputs[-1]
+
+    def reshape(self, x: Any, shape: tuple[int, int], name: str) -> Any:
+        """Rearranges positions and channels of every frame."""
+        num_frames = 1 if self._is_step else -1
+        return self._layers.Reshape((num_frames, *shape), name=name)(x)
+
+    def add(self, x: Any, y: Any, name: str) -> Any:
+        """Adds two branches and rectifies the sum; `name` is that of the last layer."""
+        total = self._layers.Add(name=f"{name}_add")([x, y])
+        return self._layers.ReLU(name=name)(total)
+
+    def convolution(
+        self, x: Any, channels: int, name: str, *, is_rectified: bool = True, **options: Any
+    ) -> Any:
+        """Adds a batch-normalized convolution; `name` is that of the last layer."""
+        options = {"kernel": 1, "padding": "same", **options}
+        convolve = self._layers.Conv2D(
+            channels, options.pop("kernel"), use_bias=False, name=f"{name}_conv", **options
+        )
+        norm_name = f"{name}_norm" if is_rectified else name
+        x = self._layers.BatchNormalization(name=norm_name)(convolve(x))
+        return self._layers.ReLU(name=name)(x) if is_rectified else x
+
+    def block(self, x: Any, name: str, dilation: int, grid_index: int | None = None) -> Any:
+        """Adds one residual block: across positions (where there are several), then time."""
+        across: dict[str, Any] = {}
+        if grid_index is not None:
+            apart = _POSITION_DILATIONS[grid_index % len(_POSITION_DILATIONS)]
+            across = {"kernel": (1, _KERNEL_POSITIONS), "dilation_rate": (1, apart)}
+        y = self.convolution(x, x.shape[-1] // 2, f"{name}_memory", **across)
+        y = self.convolution(
+            self._with_past(y, (_KERNEL_FRAMES - 1) * dilation),
+            x.shape[-1],
+            f"{name}_time",
+            is_rectified=False,
+            kernel=(_KERNEL_FRAMES, 1),
+            dilation_rate=(dilation, 1),
+            padding="valid",
+        )
+        return self.add(x, y, name)
+
+    def model(self, output: Any) -> Any:
+        """Returns the model of everything added."""
+        if self._is_step:
+            return self._namespace.Model(self._inputs, [output, *self._next_states])
+        return self._namespace.Model(self._inputs[0], output)
+
+    def _with_past(self, x: Any, past: int) -> Any:
+        """Puts the past frames of x in front of it: zeros, or the state of a step."""
+        if not self._is_step:
+            return self._layers.ZeroPadding2D(((past, 0), (0, 0)))(x)
+        index = len(self._next_states)
+        state = self.input(f"state_{index}", (past, *x.shape[2:]))
+        joined = state_concatenate(self._namespace)(name=f"context_{index}")([state, x])
+        crop = self._layers.Cropping2D(((1, 0), (0, 0)), name=f"next_state_{index}")
+        self._next_states.append(crop(joined))
+        return joined
+
+
+def _check(num_bands: int, bands_per_position: int) -> None:
+    if num_bands % (2 * bands_per_position):
+        raise ValueError(
+            "`num_bands` must fill an even number of positions. "
+            f"Received num_bands={num_bands}, bands_per_position={bands_per_position}. "
+            f"Use a multiple of {2 * bands_per_position}."
+        )

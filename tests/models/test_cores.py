@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from lmkd_tf.models.grid import build_grid
+from lmkd_tf.models.tcn import build_tcn
+
+NUM_BANDS = 16
+BUILDERS = {
+    "tcn": functools.partial(build_tcn, num_bands=NUM_BANDS, channels=5, dilations=(1, 2, 3)),
+    "grid": functools.partial(
+        build_grid,
+        num_bands=NUM_BANDS,
+        bands_per_position=2,
+        encoder_channels=3,
+        channels=4,
+        dilations=(1, 2, 1),
+        squeeze_channels=2,
+        bottleneck_channels=6,
+        bottleneck_dilations=(1, 3),
+    ),
+}
+MEMORY_FRAMES = {"tcn": 2 * (1 + 2 + 3), "grid": 2 * (1 + 2 + 1) + 2 * (1 + 3)}
+# Two dilations of frames; on the grid half of 4 channels at 16 / 2 / 2 positions, the first
+# two blocks before the bottleneck of 6 channels and the third after it.
+STATES = {
+    "tcn": [(1, 2, 1, 5), (1, 4, 1, 5), (1, 6, 1, 5)],
+    "grid": [(1, 2, 4, 2), (1, 4, 4, 2), (1, 2, 1, 3), (1, 6, 1, 3), (1, 2, 4, 2)],
+}
+
+
+@pytest.fixture(params=list(BUILDERS))
+def name(request):
+    return request.param
+
+
+def build_with_random_weights(name, namespace, seed=0):
+    """Core whose batch norms have statistics far from their initial ones."""
+    core = BUILDERS[name](namespace=namespace)
+    rng = np.random.default_rng(seed)
+    core.set_weights([rng.uniform(0.3, 1.2, w.shape) * sign(rng, w) for w in core.get_weights()])
+    return core
+
+
+def sign(rng, weight):
+    """Kernels get both signs; vectors (variances among them) stay positive."""
+    return rng.choice([-1.0, 1.0], weight.shape) if weight.ndim > 1 else 1.0
+
+
+def features_of(num_frames, seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (1, num_frames, 1, NUM_BANDS)).astype(np.float32)
+
+
+def run_steps(step, features):
+    state = [np.zeros(tensor.shape, np.float32) for tensor in step.inputs[1:]]
+    masks = []
+    for t in range(features.shape[1]):
+        outputs = step([features[:, t : t + 1], *state], training=False)
+        mask, *state = (np.asarray(output) for output in outputs)
+        masks.append(mask)
+    return np.concatenate(masks, axis=1)
+
+
+@pytest.mark.parametrize("namespace", [keras, tf_keras])
+def test_step_graph_matches_whole_utterance_graph(name, namespace):
+    core = build_with_random_weights(name, namespace)
+    step = BUILDERS[name](namespace=namespace, is_step=True)
+    step.set_weights(core.get_weights())
+    features = features_of(30)
+    whole = np.asarray(core(features, training=False), np.float64)
+    error = whole - run_steps(step, features)
+    assert whole.std() > 0.05  # the mask is not saturated, so the comparison means something
+    assert 10 * np.log10(np.sum(whole**2) / max(np.sum(error**2), 1e-30)) >= 110
+
+
+def test_keras_and_tf_keras_graphs_compute_the_same_mask(name):
+    core = build_with_random_weights(name, keras)
+    twin = BUILDERS[name](namespace=tf_keras)
+    twin.set_weights(core.get_weights())
+    features = features_of(20)
+    np.testing.assert_allclose(
+        core(features, training=False), twin(features, training=False), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("namespace", [keras, tf_keras])
+def test_states_have_their_frames_in_and_out(name, namespace):
+    step = BUILDERS[name](namespace=namespace, is_step=True)
+    assert [tuple(tensor.shape) for tensor in step.inputs[1:]] == STATES[name]
+    assert [tuple(tensor.shape) for tensor in step.outputs[1:]] == STATES[name]
+    assert tuple(step.inputs[0].shape) == tuple(step.outputs[0].shape) == (1, 1, 1, NUM_BANDS)
+
+
+def test_step_graph_has_the_names_and_shapes_of_the_weights_of_the_whole_graph(name):
+    core, step = (BUILDERS[name](is_step=is_step) for is_step in (False, True))
+    assert [w.path for w in step.weights] == [w.path for w in core.weights]
+    assert [w.shape for w in step.weights] == [w.shape for w in core.weights]
+
+
+def test_a_mask_sees_the_frames_of_its_memory_and_nothing_after_it(name):
+    core = build_with_random_weights(name, keras)
+    before = features_of(30)
+    after = before.copy()
+    after[0, 10] += 0.5
+    difference = np.asarray(core(after, training=False)) - core(before, training=False)
+    moved = np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)) > 0)
+    assert moved.min() == 10
+    assert moved.max() == 10 + MEMORY_FRAMES[name]
+
+
+def test_mask_lies_between_zero_and_one(name):
+    mask = np.asarray(build_with_random_weights(name, keras)(100 * features_of(10), training=False))
+    assert mask.min() >= 0.0
+    assert mask.max() <= 1.0
+
+
+def test_bands_that_do_not_fill_the_positions_are_refused():
+    with pytest.raises(ValueError, match=r"even number of positions.*num_bands=18.*multiple of 4"):
+        BUILDERS["grid"](num_bands=18)
