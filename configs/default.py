@@ -11,7 +11,7 @@ def get_config() -> ExperimentConfig:
     brief = TrainConfig(steps_per_epoch=300, batch_size=8, weight_decay=0.0)
     return ExperimentConfig(
         name="default",
-        teacher=ModelConfig(architecture="wide"),
+        teacher=ModelConfig(architecture="base"),
         student=ModelConfig(architecture="nano"),
         teacher_training=TrainConfig(
             epochs=16, steps_per_epoch=250, batch_size=8, learning_rate=1.5e-3

@@ -139,7 +139,8 @@ def check_packages() -> None:
     Raises:
         ImportError: If packages of the extras are missing, naming all of them.
     """
-    needed = {"tflite_micro": "micro", "ai_edge_litert": "micro", "pesq": "eval", "pystoi": "eval"}
+    needed = {"tflite_micro": "micro", "ai_edge_litert": "micro"}
+    needed |= dict.fromkeys(("pesq", "pystoi", "speechmos", "onnxruntime"), "eval")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         extras = ",".join(sorted({needed[name] for name in missing}))

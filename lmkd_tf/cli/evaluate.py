@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Scores a network on held-out noisy speech: PESQ, STOI and SI-SDR by SNR.
+r"""Scores systems on held-out noisy speech, by SNR and type of noise, with intervals.
 
 Usage:
-  lmkd-evaluate --data=FOLDER --output=FOLDER [--preset=NAME | --model=FILE]
-                [--backend=keras|tflite|tflm|firmware]
+  lmkd-evaluate --data=FOLDER --output=FOLDER [--system=[NAME=]TARGET[@HOW] ...]
+                [--baseline=NAME] [--scores=FILE.csv ...]
                 [--split=test | --benchmark=vbdemand96|pairs]
+  lmkd-evaluate --data=FOLDER --write_noisy=FOLDER
 
-Scores the noisy speech and the enhanced one, prints the table, and writes
-scores.json (every clip, the means, the settings) and scores.md to OUTPUT.
+TARGET is a preset, a .keras or .tflite file, or a folder of files that another program
+enhanced; HOW is a back-end (keras, tflite, tflm, firmware) or the delay of a folder in
+samples, which is found otherwise. TARGET,TARGET,... are the training seeds of one system,
+and `presets` is every preset there is. --preset, --model and --backend name one system.
+
+Scores PESQ-WB, STOI, ESTOI, SI-SDR, segmental SNR, CSIG, CBAK, COVL and DNSMOS P.835 per file,
+compares every system with the baseline on the same files, and writes scores.json, scores.csv,
+scores.md and report.html to OUTPUT. An interrupted run goes on where it stopped.
 
 Examples:
   lmkd-evaluate --data=recordings --output=runs/scores
+  lmkd-evaluate --data=recordings --output=runs/scores --system=nano@keras --system=nano@tflm
   lmkd-evaluate --data=recordings --output=runs/scores --benchmark=vbdemand96 \
-      --model=student_int8.tflite --backend=tflm
+      --system=ours=a.tflite,b.tflite,c.tflite --system=theirs=enhanced/ --baseline=theirs
 """
 
+import os
+import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,20 +34,20 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from lmkd_tf.cli.common import run_program
-from lmkd_tf.cli.enhance import (
-    DEFAULT_PRESET,
-    choose_backend,
-    define_system_flags,
-)
+from lmkd_tf.cli.enhance import DEFAULT_PRESET, choose_backend, define_system_flags
+from lmkd_tf.cli.system_specs import read_systems
 
 if TYPE_CHECKING:
     from lmkd_tf.data.pipeline import EvaluationClip
-    from lmkd_tf.evaluate.streaming import Backend
 
 # Choices are made on valid; the table is made on test.
 SPLITS = ("test", "valid")
 # `pairs`: the noisy and clean test files of the corpus itself, as in VoiceBank+DEMAND.
 BENCHMARKS = ("vbdemand96", "pairs")
+FLAGS = (
+    "data", "output", "system", "preset", "model", "backend", "baseline", "scores", "split",
+    "benchmark", "num_workers", "bootstrap_seed", "write_noisy",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -58,18 +69,16 @@ def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> in
             "This program takes flags only. "
             f"Received {list(arguments[1:])}. See lmkd-evaluate --help."
         )
-    for name in ("data", "output"):
+    for name in ("data", "write_noisy" if values.write_noisy else "output"):
         if not values[name].value:
             raise ValueError(
                 f"This program needs --{name}=FOLDER. Received none. See lmkd-evaluate --help."
             )
-    backend = choose_backend(values.preset, values.model, values.backend)()
+    specs = _specs(values)
     clips = read_clips(Path(values.data), values.split, values.benchmark)
-    rows = _score(clips, _system_name(values, backend), backend)
-    settings = {k: values[k].value for k in ("data", "model", "benchmark")}
-    settings["preset"] = None if values.model else values.preset or DEFAULT_PRESET
-    settings["split"] = None if values.benchmark else values.split
-    _write_results(Path(values.output), rows, {**settings, "backend": backend.name})
+    if values.write_noisy:
+        return _write_noisy(Path(values.write_noisy), clips)
+    _evaluate(values, specs, clips)
     return 0
 
 
@@ -103,48 +112,105 @@ def read_clips(data: Path, split: str, benchmark: str | None) -> "list[Evaluatio
     return evaluation_set(*stores, snrs_db=snrs_db, count=count, seed=EVALUATION_SEED)
 
 
-def _system_name(values: flags.FlagValues, backend: "Backend") -> str:
-    network = Path(values.model).stem if values.model else values.preset or DEFAULT_PRESET
-    return f"{network} ({backend.name})"
+def _specs(values: flags.FlagValues) -> list[str]:
+    """Returns `--system`, or what --preset, --model and --backend say, in its form."""
+    one = values.preset or values.model or values.backend
+    if values.system and one:
+        raise ValueError(
+            "Systems are named by --system, or one by --preset, --model and --backend. "
+            f"Received --system={values.system[0]} and {one}. Leave one out."
+        )
+    if values.system:
+        return list(values.system)
+    choose_backend(values.preset, values.model, values.backend)  # refuses what does not fit
+    target = values.model or values.preset or DEFAULT_PRESET
+    return [f"{target}@{values.backend}" if values.backend else target]
 
 
-def _score(
-    clips: "list[EvaluationClip]", system_name: str, backend: "Backend"
-) -> list[dict[str, Any]]:
+def _evaluate(
+    values: flags.FlagValues, specs: list[str], clips: "list[EvaluationClip]"
+) -> dict[str, Any]:
+    from lmkd_tf.cli.evaluation_report import write_evaluation_report
     from lmkd_tf.cli.progress import Progress
-    from lmkd_tf.evaluate.scores import score_clips
-    from lmkd_tf.evaluate.streaming import StreamingEnhancer
+    from lmkd_tf.evaluate.evaluation import read_scores, score_systems, write_results
+    from lmkd_tf.evaluate.row_store import RowStore
+    from lmkd_tf.evaluate.systems import noisy_system
 
-    systems = {"noisy": lambda noisy: noisy, system_name: StreamingEnhancer(backend).enhance}
-    rows: list[dict[str, Any]] = []
+    output, record = Path(values.output), _record(values)
+    systems = [noisy_system(), *read_systems(specs, clips)]
+    _check_baseline(values, [system.name for system in systems])
+    context = [record["version"], record["git_commit"], record["versions"]]
+    store = RowStore(output / "rows.jsonl", context)
+    num_workers = os.cpu_count() or 1 if values.num_workers is None else values.num_workers
     with Progress("Score", len(systems) * len(clips)) as progress:
-        for name, enhance in systems.items():
-            start = len(rows)
 
-            def report(done: int, total: int, start: int = start, name: str = name) -> None:
-                progress.update(start + done, f"{name}, {done} of {total}")
+        def report(done: int, total: int, name: str) -> None:
+            progress.update(done, f"{name}, {done} of {total}")
 
-            rows += score_clips(name, clips, enhance, on_progress=report)
-    return rows
+        rows = score_systems(systems, clips, store, num_workers, report)
+    noisy = rows[: len(clips)]
+    for path in values.scores:
+        rows = [*rows, *read_scores(path, clips, noisy)]
+    record["systems"] = [{"name": s.name, "seed": s.seed, **s.facts} for s in systems]
+    results = write_results(output, rows, values.baseline, record, values.bootstrap_seed)
+    write_evaluation_report(output / "report.html", results, systems, specs, clips)
+    _show(output, results)
+    return results
 
 
-def _write_results(output: Path, rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
+def _check_baseline(values: flags.FlagValues, names: list[str]) -> None:
+    """Refuses a misspelt baseline before the scoring; --scores may bring it."""
+    if values.baseline not in names and not values.scores:
+        raise ValueError(
+            "The baseline must be one of the systems. "
+            f"Received {values.baseline!r}; there are {', '.join(names)}. Use one of these names."
+        )
+
+
+def _record(values: flags.FlagValues) -> dict[str, Any]:
+    import lmkd_tf
+    from lmkd_tf.config.loader import git_commit, package_versions
+    from lmkd_tf.data.pipeline import EVALUATION_SEED
+
+    names = [name for name in FLAGS if name not in ("output", "num_workers", "write_noisy")]
+    return {
+        "command": shlex.join(["lmkd-evaluate", *sys.argv[1:]]),
+        "settings": {name: values[name].value for name in names},
+        "evaluation_seed": EVALUATION_SEED,
+        "version": lmkd_tf.__version__,
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _show(output: Path, results: dict[str, Any]) -> None:
     from rich.console import Console
 
-    import lmkd_tf
-    from lmkd_tf.config.files import sha256_of, write_json, write_text
-    from lmkd_tf.config.loader import git_commit, package_versions
-    from lmkd_tf.evaluate.table import summarize, to_markdown, to_terminal
+    from lmkd_tf.evaluate.table import to_terminal
 
-    summary = summarize(rows)
-    if settings["model"]:
-        settings = {**settings, "model_sha256": sha256_of(settings["model"])}
-    made_by = {"version": lmkd_tf.__version__, "git_commit": git_commit(), **package_versions()}
-    record = {"settings": settings, "made_by": made_by, "summary": summary}
-    write_json(output / "scores.json", {**record, "rows": rows})
-    write_text(output / "scores.md", to_markdown(summary))
-    Console().print(to_terminal(summary, "Mean and 95 % interval"))
-    sys.stdout.write(f"Written: {output / 'scores.json'}, {output / 'scores.md'}\n")
+    Console().print(to_terminal(results["summary"], "Mean and 95 % interval"))
+    names = ("scores.json", "scores.csv", "scores.md", "report.html")
+    sys.stdout.write(f"Written to {output}: {', '.join(names)}\n")
+
+
+def _write_noisy(folder: Path, clips: "list[EvaluationClip]") -> int:
+    import soundfile
+
+    from lmkd_tf.config.files import atomic_path
+    from lmkd_tf.dsp.pcm import float_to_int16
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            "The noisy clips are written to a new or empty folder. "
+            f"Received {folder}, which is not. Give another one."
+        )
+    for clip in clips:
+        with atomic_path(folder / f"{clip.name}.wav") as temporary:
+            soundfile.write(temporary, float_to_int16(clip.noisy), 16000)
+    sys.stdout.write(f"{folder}: {len(clips)} noisy clips of 16 kHz\n")
+    return 0
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -154,19 +220,40 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "data", None, "Folder with speech/ and noise/, or benchmark/.", flag_values=values
     )
     flags.DEFINE_string("output", None, "Folder for the results.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "system", [], "System to score: [NAME=]TARGET[@HOW][,TARGET...].", flag_values=values
+    )
+    flags.DEFINE_string(
+        "baseline", "noisy", "System that the others are compared with.", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "scores", [], "CSV file of scores per file, such as scores.csv.", flag_values=values
+    )
     flags.DEFINE_enum(
         "split", SPLITS[0], SPLITS, "Part of the recordings to mix and score.", flag_values=values
     )
     flags.DEFINE_enum(
         "benchmark", None, BENCHMARKS, "Published noisy speech instead.", flag_values=values
     )
+    flags.DEFINE_integer(
+        "num_workers",
+        None,
+        "Scoring processes; one per core by default.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "bootstrap_seed", 0, "Seed of the intervals.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_string(
+        "write_noisy", None, "Write the noisy clips here and end.", flag_values=values
+    )
 
 
 def run() -> None:
     """Entry point of the console script."""
     define_flags()
-    names = ("data", "output", "preset", "model", "backend", "split", "benchmark")
-    run_program(main, __doc__ or "", names)
+    run_program(main, __doc__ or "", FLAGS)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the presets of the package from a finished work directory (for maintainers).
+"""Makes a preset of the package from a work directory (for maintainers).
 
 Usage:
-  python -m lmkd_tf.cli.preset --workdir=FOLDER [--output=lmkd_tf/presets]
+  python -m lmkd_tf.cli.preset --workdir=FOLDER --role=student [--output=lmkd_tf/presets]
 
-Writes the teacher and the student as float16 weights, the student's int8 step
-graph with its manifest, and a training record for each.
+Writes the trained network of a role (`teacher`, `network` or `student`) as float16 weights with
+its training record, and for a student the int8 step graph with its manifest.
 """
 
 import shutil
@@ -18,45 +18,55 @@ from absl import flags
 from lmkd_tf.cli.common import run_program
 from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
 
-_STAGES_OF = {"teacher": ("teacher",), "student": ("student", "pruned", "quantized", "export")}
+_STAGES_OF = {
+    "teacher": ("teacher",),
+    "network": ("network",),
+    "student": ("student", "pruned", "quantized", "export"),
+}
 
 
 def main(arguments: list[str]) -> None:
     """Runs the program."""
     from lmkd_tf.cli.training import read_history
     from lmkd_tf.cli.workspace import Workspace
-    from lmkd_tf.export.manifest import manifest_path
     from lmkd_tf.models.enhancer import load_enhancer
 
     del arguments
-    workspace, output = Workspace(Path(flags.FLAGS.workdir)), Path(flags.FLAGS.output)
-    for role, stages in _STAGES_OF.items():
-        folders = [workspace.require(stage, "lmkd-quickstart") for stage in stages]
-        record = read_json(folders[0] / "record.json")
-        if record["config"]["teacher_preset"]:
-            raise ValueError(
-                "A preset is made from a run that trained its own teacher. "
-                f"Received {workspace.root}, which loaded one. Train with --config=default."
-            )
-        network = record["config"][role]
-        name = network["architecture"]
-        write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")
-        size = {k: v for k, v in network.items() if k != "architecture" and v is not None}
-        training = {
-            stage: {
-                "seconds": workspace.seconds(stage),
-                "settings": read_json(folder / "stage.json")["settings"],
-                "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
-            }
-            for stage, folder in zip(stages, folders, strict=True)
-        }
-        entry = {"name": name, "architecture": name, "size": size, "stft": record["config"]["stft"]}
-        digest = sha256_of(output / f"{name}.npz")
-        write_json(
-            output / f"{name}.json",
-            {**entry, "weights_sha256": digest, "training": training, "record": record},
+    role, output = flags.FLAGS.role, Path(flags.FLAGS.output)
+    workspace, stages = Workspace(Path(flags.FLAGS.workdir)), _STAGES_OF[role]
+    folders = [workspace.require(stage, "lmkd-train or lmkd-quickstart") for stage in stages]
+    record = read_json(folders[0] / "record.json")
+    if role == "teacher" and record["config"]["teacher_preset"]:
+        raise ValueError(
+            "A preset is made from a network that was trained. "
+            f"Received {workspace.root}, which loaded its teacher. Use --role=student."
         )
-    exported = next(workspace.folder("export").glob("*_int8.tflite"))
+    network = record["config"][role]
+    name = network["architecture"]
+    write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")
+    size = {k: v for k, v in network.items() if k != "architecture" and v is not None}
+    training = {
+        stage: {
+            "seconds": workspace.seconds(stage),
+            "settings": read_json(folder / "stage.json")["settings"],
+            "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
+        }
+        for stage, folder in zip(stages, folders, strict=True)
+    }
+    entry = {"name": name, "architecture": name, "size": size, "stft": record["config"]["stft"]}
+    digest = sha256_of(output / f"{name}.npz")
+    write_json(
+        output / f"{name}.json",
+        {**entry, "weights_sha256": digest, "training": training, "record": record},
+    )
+    if role == "student":
+        _copy_export(workspace.folder("export"), output)
+
+
+def _copy_export(folder: Path, output: Path) -> None:
+    from lmkd_tf.export.manifest import manifest_path
+
+    exported = next(folder.glob("*_int8.tflite"))
     for path in (exported, manifest_path(exported)):
         shutil.copyfile(path, output / path.name)
 
@@ -70,10 +80,11 @@ def write_weights(model: Any, path: Path) -> None:
 
 def run() -> None:
     """Entry point."""
-    flags.DEFINE_string("workdir", None, "Work directory with every stage finished.")
+    flags.DEFINE_string("workdir", None, "Work directory with the stages of the role finished.")
+    flags.DEFINE_enum("role", "student", list(_STAGES_OF), "What to make a preset of.")
     flags.DEFINE_string("output", "lmkd_tf/presets", "Folder of the presets.")
     flags.mark_flag_as_required("workdir")
-    run_program(main, __doc__ or "", ("workdir", "output"))
+    run_program(main, __doc__ or "", ("workdir", "role", "output"))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ from lmkd_tf.models.taps import tap_model
 # stage -> (stages whose results it reads, parts of the configuration it depends on)
 _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "teacher": ((), ("data", "loss", "teacher", "teacher_preset", "teacher_training")),
-    "student": (("teacher",), ("data", "loss", "student", "distill", "distillation_training")),
+    "student": (
+        ("teacher",),
+        ("data", "loss", "student", "student_start", "distill", "distillation_training"),
+    ),
     "pruned": (("teacher", "student"), ("data", "loss", "student", "distill", "compress")),
     "quantized": (
         ("teacher", "student", "pruned"),
@@ -199,6 +202,9 @@ class Road:
             parts["compress"].pop("quantization")
         if stage == "teacher" and self.config.teacher_preset:
             parts["teacher_preset"] = sha256_of(preset_files(self.config.teacher_preset)["weights"])
+        if stage == "student":
+            start = parts.pop("student_start")
+            parts |= {"student_start": sha256_of(start)} if start else {}
         parts = {name: _without_later(part) for name, part in parts.items()}
         version = lmkd_tf.__version__
         return {**parts, "corpus": _digest(self.audio.corpus), "version": version}

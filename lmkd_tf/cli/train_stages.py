@@ -37,6 +37,7 @@ from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.distill.objective import objective_of
 from lmkd_tf.distill.perceptual_loss import PesqShapedLoss
 from lmkd_tf.models import SpeechEnhancer, build, from_preset
+from lmkd_tf.models.enhancer import load_enhancer
 
 OnProgress = Callable[[int, int], None]
 
@@ -103,15 +104,17 @@ class Audio:
         )
         return pairs.map(_both_views) if is_joined else pairs
 
-    def pair_source(self, batch_size: int) -> PairSource:
-        """Returns the source of the training pairs."""
+    def pair_source(
+        self, batch_size: int, split: str = "train", seed: int | None = None
+    ) -> PairSource:
+        """Returns the source of the pairs of a split; the seed is the configuration's own."""
         return PairSource(
-            self.store("speech", "train"),
-            self.store("noise", "train"),
+            self.store("speech", split),
+            self.store("noise", split),
             self._mix_settings(),
             batch_size,
-            self._config.seed,
-            self._rooms("train"),
+            self._config.seed if seed is None else seed,
+            self._rooms(split),
         )
 
     def nan_guard(self, train: TrainConfig, first_step: int) -> RaiseOnNan:
@@ -253,7 +256,10 @@ def distill_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     train = config.distillation_training
-    distiller = compiled_distiller(config, teacher, build_seeded(config.student, config), train)
+    student = build_seeded(config.student, config)
+    if config.student_start:
+        _start_from(student, config.student_start)
+    distiller = compiled_distiller(config, teacher, student, train)
     first_step = epochs_done(folder) * train.steps_per_epoch
     callbacks = [*audio.watchers(train, first_step), *callbacks]
     pairs = audio.training(train, first_step)
@@ -263,6 +269,18 @@ def distill_student(
         np.savez(temporary, *weights)
     save_model(distiller.student, folder / "student.keras")
     remove_checkpoint(folder)
+
+
+def _start_from(student: SpeechEnhancer, path: str) -> None:
+    """Gives a student the weights of a trained one."""
+    weights = load_enhancer(path).core.get_weights()
+    own = [tuple(weight.shape) for weight in student.core.weights]
+    if [weight.shape for weight in weights] != own:
+        raise ValueError(
+            "`student_start` must be a network of the same architecture and size as the student. "
+            f"Received {path} with other weights. Set `student` to the network of that file."
+        )
+    student.core.set_weights(weights)
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -30,6 +30,10 @@ _RECORDED_PACKAGES = (
     "numpy",
     "ai-edge-litert",
     "tflite-micro",
+    "pesq",
+    "pystoi",
+    "speechmos",
+    "onnxruntime",
 )
 _Config = TypeVar("_Config")
 

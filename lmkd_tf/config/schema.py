@@ -326,7 +326,10 @@ class DistillConfig:
     """
 
     method: str = "latent_mixup"
-    taps: tuple[tuple[str, str, str], ...] = (("bottleneck", "bottleneck", "bottleneck"),)
+    taps: tuple[tuple[str, str, str], ...] = (
+        ("bottleneck", "bottleneck", "bottleneck"),
+        ("decoder", "decoder", "decoder"),
+    )
     mixup_alpha: float = 1.0
     distillation_weight: float = 1.0
     pairing: str | None = None
@@ -366,18 +369,33 @@ class DistillConfig:
         return {n: v for n, v in settings.items() if n not in own and v is not None}
 
 
+_PRUNING_CHOICES = {
+    "pattern": ("unstructured", "1x4", "1x16", "2:4"),
+    "schedule": ("polynomial", "constant"),
+}
+
+
 @dataclass(frozen=True)
 class CompressConfig:
     """Pruning and quantization-aware training.
 
     Args:
-        sparsity: Share of zeros in every pruned kernel, in [0, 1).
+        channels: Channels that structured pruning keeps before anything else; None keeps all.
+        sparsity: Share of zeros in every pruned kernel, in [0, 1). With 0 and no `channels`
+            there is nothing to prune, and the student goes on as it is.
+        pattern: Where zeros may lie: `"unstructured"`, `"1x4"`, `"1x16"` or `"2:4"`.
+        schedule: How the share grows: `"polynomial"` or `"constant"`.
+        excluded: Layers that are not pruned.
         pruning: Training during pruning.
         quantization: Training with fake quantization.
         num_calibration_frames: Frames for post-training int16x8 calibration.
     """
 
+    channels: int | None = None
     sparsity: float = 0.5
+    pattern: str = "unstructured"
+    schedule: str = "polynomial"
+    excluded: tuple[str, ...] = ()
     pruning: TrainConfig = field(default_factory=TrainConfig)
     quantization: TrainConfig = field(default_factory=TrainConfig)
     num_calibration_frames: int = 1000
@@ -395,6 +413,20 @@ class CompressConfig:
                 f"{value!r}",
                 "Set it for the stages before.",
             )
+        _require_positive("compress.channels", 1 if self.channels is None else self.channels)
+        for name, known in _PRUNING_CHOICES.items():
+            _require(
+                getattr(self, name) in known,
+                f"`compress.{name}` must be one of {', '.join(known)}.",
+                f"{getattr(self, name)!r}",
+                f"Use {known[0]!r}.",
+            )
+        _require(
+            self.pattern != "2:4" or (self.sparsity == 0.5 and self.schedule == "constant"),
+            "The pattern 2:4 has half of the weights zero from the first step on.",
+            f"sparsity={self.sparsity}, schedule={self.schedule!r}",
+            "Use 0.5 and 'constant'.",
+        )
         _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
 
 
@@ -410,6 +442,8 @@ class ExperimentConfig:
         teacher_preset: Trained teacher to load instead of training one, or `""`.
         teacher: Network of the teacher.
         student: Network of the student.
+        student_start: `.keras` file of the same network whose weights the student starts
+            from, or `""`.
         teacher_training: Training of the teacher.
         distillation_training: Training of the student.
         network: Network that `lmkd-train --network` trains on its own.
@@ -424,8 +458,9 @@ class ExperimentConfig:
     stft: StftConfig = field(default_factory=StftConfig)
     data: DataConfig = field(default_factory=DataConfig)
     teacher_preset: str = ""
-    teacher: ModelConfig = field(default_factory=lambda: ModelConfig(architecture="wide"))
+    teacher: ModelConfig = field(default_factory=lambda: ModelConfig(architecture="base"))
     student: ModelConfig = field(default_factory=ModelConfig)
+    student_start: str = ""
     teacher_training: TrainConfig = field(default_factory=TrainConfig)
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
     network: ModelConfig = field(default_factory=ModelConfig)

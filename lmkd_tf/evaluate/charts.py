@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Line charts as SVG, spectrograms as PNG, sounds as WAV: what a report embeds."""
+"""Charts as SVG, spectrograms as PNG, sounds as WAV: what a report embeds."""
 
 import base64
 import html
@@ -7,7 +7,7 @@ import io
 import struct
 import wave
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +50,53 @@ class Line:
     is_dashed: bool = False
 
 
+@dataclass(frozen=True)
+class Point:
+    """One point of a scatter chart.
+
+    Args:
+        label: Name, written beside the mark.
+        color: Index of the color, and of the shape of the mark.
+        x: Position, above zero.
+        y: Value.
+        interval: Lower and upper bound of `y`, or empty.
+    """
+
+    label: str
+    color: int
+    x: float
+    y: float
+    interval: Sequence[float] = ()
+
+
+def scatter_chart(points: Sequence[Point], *, x_title: str, y_title: str) -> str:
+    """Draws points with their names over a logarithmic axis.
+
+    Args:
+        points: At least one point.
+        x_title: Name of the horizontal axis, with its unit.
+        y_title: Name of the vertical axis, with its unit; also the text for screen readers.
+
+    Returns:
+        An `<svg>` element.
+    """
+    values = [v for point in points for v in (point.y, *point.interval)]
+    y_ticks = ticks(min(values), max(values))
+    exponents = [float(np.log10(point.x)) for point in points]
+    x_ticks = _log_ticks(min(exponents), max(exponents))
+    scale = _Scale(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    places = [(scale.x(e), scale.y(p.y)) for e, p in zip(exponents, points, strict=True)]
+    parts = [_grid(scale, x_ticks, y_ticks, _power_text)]
+    parts += _names([point.label for point in points], places)
+    for point, (x, y) in zip(points, places, strict=True):
+        if point.interval:
+            low, high = (scale.y(bound) for bound in point.interval)
+            ends = f'x1="{x}" x2="{x}" y1="{low}" y2="{high}"'
+            parts.append(f'<line class="whisker s{point.color}" {ends}/>')
+        parts.append(mark(point.color, x, y, point.color, f"{point.label}: {point.y:.3g}"))
+    return _drawing(parts, x_title, y_title)
+
+
 def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, has_marks: bool) -> str:
     """Draws lines over a numeric axis; colors come from the style sheet of the page.
 
@@ -67,19 +114,12 @@ def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, has_marks: 
     y_ticks = ticks(min(values, default=0.0), max(values, default=1.0))
     x_ticks = xs if has_marks else _whole_ticks(xs[0], xs[-1])
     scale = _Scale(xs[0], xs[-1], y_ticks[0], y_ticks[-1])
-    parts = [_grid(scale, x_ticks, y_ticks)]
+    parts = [_grid(scale, x_ticks, y_ticks, "{:g}".format)]
     parts += [_band(line, scale) for line in lines if line.band]
     parts += [_path(line, scale) for line in lines]
     if has_marks:
         parts += [_marks(line, scale) for line in lines]
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    title = f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 4}">{html.escape(x_title)}</text>'
-    label = html.escape(f"{y_title} over {x_title}", quote=True)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        + "".join(parts)
-        + f"{title}</svg>"
-    )
+    return _drawing(parts, x_title, y_title)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -182,7 +222,79 @@ class _Scale:
         return round(_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * share, 1)
 
 
-def _grid(scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
+def _drawing(parts: Sequence[str], x_title: str, y_title: str) -> str:
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    title = f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 4}">{html.escape(x_title)}</text>'
+    label = html.escape(f"{y_title} over {x_title}", quote=True)
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
+        + "".join(parts)
+        + f"{title}</svg>"
+    )
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Returns exponents of ten, of 1, 2 and 5 times its powers, that enclose a range."""
+    powers = range(int(np.floor(low)), int(np.ceil(high)) + 2)
+    steps = [power + float(np.log10(factor)) for power in powers for factor in (1, 2, 5)]
+    first = max(index for index, step in enumerate(steps) if step <= low + 1e-9)
+    last = min(i for i, step in enumerate(steps) if i > first and step >= high - 1e-9)
+    chosen = steps[first : last + 1]
+    inner = chosen[1:-1] if len(chosen) <= 7 else [s for s in chosen[1:-1] if s == round(s)]
+    return [chosen[0], *inner, chosen[-1]]
+
+
+def _power_text(exponent: float) -> str:
+    """Returns ten to the power of an exponent with a prefix, such as 20k or 1.5M.
+
+    Example:
+        >>> _power_text(4.301), _power_text(6.0), _power_text(1.0)
+        ('20k', '1M', '10')
+    """
+    value = 10.0**exponent
+    factor, prefix = (1e6, "M") if value > 999e3 else (1e3, "k") if value > 999 else (1.0, "")
+    return f"{value / factor:.3g}{prefix}"
+
+
+def _names(names: Sequence[str], places: Sequence[tuple[float, float]]) -> list[str]:
+    """Writes names beside their points; one that has to move away is tied to its point."""
+    taken = [(x - 5, x + 5, y) for x, y in places]
+    parts = []
+    for name, (x, y) in zip(names, places, strict=True):
+        width = 5.8 * len(name)
+        spots = [
+            (start, y + 11 * step)
+            for step in (0, -1, 1, -2, 2, -3, 3, -4, 4)
+            for start in (x + 8, x - 8 - width)
+            if _LEFT < start < _WIDTH - 2 - width and _TOP <= y + 11 * step <= _HEIGHT - _BOTTOM
+        ]
+        start, middle = next((s for s in spots if _is_free(s, width, taken)), (x + 8, y))
+        taken.append((start, start + width, middle))
+        side, at = ("start", start) if start > x else ("end", start + width)
+        if middle != y:
+            ends = f'x1="{x}" y1="{y}" x2="{at:.1f}" y2="{middle:.1f}"'
+            parts.append(f'<line class="grid" {ends}/>')
+        place = f'x="{at:.1f}" y="{middle + 4:.1f}" style="text-anchor: {side}"'
+        parts.append(f'<text class="tick" {place}>{html.escape(name)}</text>')
+    return parts
+
+
+def _is_free(
+    spot: tuple[float, float], width: float, taken: Sequence[tuple[float, float, float]]
+) -> bool:
+    start, middle = spot
+    return not any(
+        left < start + width and start < right and abs(middle - row) < 11
+        for left, right, row in taken
+    )
+
+
+def _grid(
+    scale: _Scale,
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    format_x: Callable[[float], str],
+) -> str:
     lines = [
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{scale.y(t)}" '
         f'y2="{scale.y(t)}"/><text class="tick end" x="{_LEFT - 6}" '
@@ -190,7 +302,7 @@ def _grid(scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> 
         for t in y_ticks
     ]
     labels = [
-        f'<text class="tick" x="{scale.x(t)}" y="{_HEIGHT - _BOTTOM + 15}">{t:g}</text>'
+        f'<text class="tick" x="{scale.x(t)}" y="{_HEIGHT - _BOTTOM + 15}">{format_x(t)}</text>'
         for t in x_ticks
     ]
     return "".join(lines + labels)

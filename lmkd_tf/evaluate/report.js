@@ -110,12 +110,20 @@
 
     choose(index) {
       if (index >= this.panels.length) return;
-      this.chosen = index;
+      this.show(index);
+      this.hear(index);
+    }
+
+    show(index) { // -1: none, during a blind test
       this.buttons.forEach((button, i) => {
         button.setAttribute("aria-checked", String(i === index));
-        button.tabIndex = i === index ? 0 : -1;
+        button.tabIndex = i === Math.max(index, 0) ? 0 : -1;
       });
       this.panels.forEach((panel, i) => panel.classList.toggle("is-chosen", i === index));
+    }
+
+    hear(index) {
+      this.chosen = index;
       this.voices.forEach((voice, i) =>
         voice.gain.gain.setTargetAtTime(i === index ? 1 : 0, context.currentTime, FADE_SECONDS / 3));
     }
@@ -137,8 +145,73 @@
     }
   }
 
+  // Is X the same as A or as B? X is drawn anew after every answer.
+  class BlindTest {
+    constructor(clip, element) {
+      this.clip = clip;
+      this.element = element;
+      this.selects = [...element.querySelectorAll("select")];
+      this.hearButtons = [...element.querySelectorAll("[data-hear]")];
+      this.answerButtons = [...element.querySelectorAll("[data-answer]")];
+      this.output = element.querySelector("output");
+      this.selects.forEach((select) => select.addEventListener("change", () => this.restart()));
+      this.hearButtons.forEach((b) => b.addEventListener("click", () => this.hear(b.dataset.hear)));
+      this.answerButtons.forEach((b) => b.addEventListener("click", () => this.answer(b.dataset.answer)));
+      element.addEventListener("toggle", () => element.open && this.restart());
+      element.addEventListener("keydown", (event) => {
+        const letter = event.key.toUpperCase();
+        if (!"ABX".includes(letter) || letter.length !== 1 || event.target.tagName === "SELECT") return;
+        this.hear(letter);
+        event.preventDefault();
+      });
+    }
+
+    restart() {
+      this.numRight = this.numAnswers = 0;
+      this.draw();
+      this.output.textContent = "Hear X, then answer.";
+    }
+
+    draw() {
+      this.hidden = crypto.getRandomValues(new Uint8Array(1))[0] % 2;
+      this.answerButtons.forEach((button) => { button.disabled = true; });
+    }
+
+    hear(letter) {
+      this.hearButtons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.hear === letter)));
+      const which = letter === "X" ? this.hidden : "AB".indexOf(letter);
+      this.clip.show(-1);
+      this.clip.hear(this.selects[which].selectedIndex);
+      if (letter === "X") this.answerButtons.forEach((button) => { button.disabled = false; });
+      if (!this.clip.isPlaying) this.clip.toggle();
+    }
+
+    answer(letter) {
+      const right = "AB"[this.hidden];
+      this.numAnswers += 1;
+      this.numRight += Number(letter === right);
+      this.output.textContent = `X was ${right}. ${this.numRight} of ${this.numAnswers} right; by guessing, ` +
+        `that many or more come with probability ${chance(this.numRight, this.numAnswers).toFixed(3)}.`;
+      this.hearButtons.forEach((b) => b.setAttribute("aria-pressed", "false"));
+      this.draw();
+    }
+  }
+
+  function chance(numRight, numAnswers) {
+    let ways = 1, sum = 0;
+    for (let k = 0; k <= numAnswers; k += 1) {
+      if (k >= numRight) sum += ways;
+      ways = (ways * (numAnswers - k)) / (k + 1);
+    }
+    return sum / 2 ** numAnswers;
+  }
+
   const clips = [...document.querySelectorAll(".clip")].map((element) => new Clip(element));
   current = clips[0] || null;
+  clips.forEach((clip) => {
+    const element = clip.element.querySelector(".blind");
+    if (element) new BlindTest(clip, element);
+  });
   clips.forEach((clip) => clip.element.addEventListener("focusin", () => {
     if (!current || !current.isPlaying) current = clip;
   }));
@@ -146,6 +219,7 @@
   document.addEventListener("keydown", (event) => {
     if (!current || event.ctrlKey || event.metaKey || event.altKey) return;
     const tag = event.target.tagName;
+    if (tag === "SELECT") return;
     if (event.key >= "1" && event.key <= "9") {
       current.choose(Number(event.key) - 1);
     } else if (event.key === " " && !["BUTTON", "SUMMARY", "A"].includes(tag)) {

@@ -17,11 +17,14 @@ import numpy as np
 
 from lmkd_tf.config.files import write_text
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.dsp.level import active_level_dbfs, db_to_gain
 from lmkd_tf.evaluate.charts import (
     Line,
+    Point,
     data_uri,
     line_chart,
     mark,
+    scatter_chart,
     spectrogram_png,
     spectrum_db,
     wav,
@@ -29,8 +32,10 @@ from lmkd_tf.evaluate.charts import (
 from lmkd_tf.evaluate.scores import METRICS
 from lmkd_tf.evaluate.table import (
     ALL_CLIPS,
+    MAIN_METRICS,
     MEAN_OF_SNRS,
     METRIC_TITLES,
+    digits_of,
     format_mean,
     summarize,
 )
@@ -41,6 +46,14 @@ _MAX_CLIP_SECONDS = 10.0
 _PEAK = 0.9
 _MAX_GAIN = 10.0
 _NUM_COLORS = 7
+_PUBLISHED_COLOR = 0
+# Cost in a network's description or a published system's -> title and quality over it.
+_COSTS = {
+    "macs_per_second": "multiply-adds per second",
+    "bytes": "bytes of the network",
+    "instructions_per_hop": "instructions per hop, Cortex-M4F",
+}
+_QUALITIES = ("pesq_wb", "dnsmos_ovrl")
 _SYNTHETIC_NOTICE = (
     '<p class="notice"><strong>The corpus of this run is synthetic.</strong> A speech synthesizer '
     "spoke the sentences and programs made the noises. It is good for checking that every stage "
@@ -60,6 +73,9 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
     models: Sequence[dict[str, Any]],
     details: Mapping[str, Any],
     is_synthetic: bool,
+    comparisons: Sequence[dict[str, Any]] = (),
+    published: Sequence[Mapping[str, Any]] = (),
+    shipped: str | None = None,
 ) -> None:
     """Writes a self-contained HTML report, whole or not at all.
 
@@ -67,16 +83,20 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         path: File to write.
         title: Headline.
         description: One or two sentences below it.
-        rows: Rows of `score_clips` of all systems, the reference (noisy) first
-            and the one that ships last.
+        rows: Rows of `score_clips` of all systems, the reference (noisy) first.
         history: Stage to metric to one value per epoch; `val_` marks validation.
         clips: Sounds to show: `name` (as in the rows), `snr_db`, `sample_rate_hz`
-            and `signals`, label to float array `(N,)` of one length per clip.
+            and `signals`, label to float array `(N,)` of one length per clip. They are
+            brought to one level of active speech.
         models: Networks, the largest first and the one that ships last: `name`,
-            `parameters`, `macs_per_hop`, `bytes`, `arena_bytes`, `note`; None
-            where there is no such figure.
+            `parameters`, `macs_per_hop`, `bytes`, `arena_bytes`, `note`, and
+            `instructions_per_hop` where it is known; None where there is no such figure.
         details: Settings by group, shown at the end.
         is_synthetic: Whether the corpus was generated, which the report then says.
+        comparisons: Results of `compare`, of any number of systems.
+        published: Other systems on the same files: `name`, `training`, `pesq_wb`,
+            `dnsmos_ovrl`, `macs_per_second` and `bytes`.
+        shipped: System whose figures stand at the top; the last one if None.
 
     Raises:
         ValueError: If there are no rows or the signals of a clip differ in length.
@@ -86,18 +106,25 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
             "`rows` must hold at least one score. Received none. Score the noisy clips first."
         )
     summary = summarize(rows)
-    colors = {system: index % _NUM_COLORS for index, system in enumerate(_systems(summary))}
+    systems = _systems(summary)
+    shipped = shipped or systems[-1]
+    metrics = [m for m in METRICS if any(entry[m] for entry in summary)]
+    colors = {system: index for index, system in enumerate(systems[:_NUM_COLORS])}
     stft = details.get("stft")
     frame = StftConfig(**stft) if isinstance(stft, Mapping) else StftConfig()
+    quality = _quality(summary, models, published, frame)
     parts = {
         "title": escape(title),
         "description": escape(description),
         "notice": _SYNTHETIC_NOTICE if is_synthetic else "",
-        "tiles": _tiles(summary, models, frame),
+        "tiles": _tiles(summary, shipped, models, frame),
         "clips": _clips(clips, rows, frame),
         "score_hint": _score_hint(rows),
         "legend": _legend(colors),
-        "scores": "".join(_metric(metric, summary, colors) for metric in METRICS),
+        "scores": _scores(summary, shipped, metrics, colors),
+        "comparisons": _comparisons(comparisons),
+        "quality": quality,
+        "quality_link": '<a href="#quality">Quality against cost</a>' if quality else "",
         "models": _models_table(models, frame),
         "training": _training(history),
         "details": _details(details),
@@ -123,11 +150,13 @@ def _find(summary: Sequence[dict[str, Any]], system: str, group: str) -> dict[st
 
 
 def _tiles(
-    summary: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]], frame: StftConfig
+    summary: Sequence[dict[str, Any]],
+    shipped: str,
+    models: Sequence[dict[str, Any]],
+    frame: StftConfig,
 ) -> str:
-    systems = _systems(summary)
-    first, last = (_find(summary, name, ALL_CLIPS) for name in (systems[0], systems[-1]))
-    tiles = [_gain_tile(metric, first, last) for metric in METRICS]
+    first, last = (_find(summary, name, ALL_CLIPS) for name in (_systems(summary)[0], shipped))
+    tiles = [_gain_tile(metric, first, last) for metric in MAIN_METRICS]
     if models:
         tiles += _cost_tiles(models[0], models[-1], frame)
     return "\n".join(tile for tile in tiles if tile)
@@ -197,7 +226,7 @@ def _clips(
 
 
 def _fitted(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cuts clips so that all sounds fit the file, and gives each clip one gain."""
+    """Cuts clips so that all sounds fit the file, and brings them to one level of speech."""
     for clip in clips:
         lengths = {label: len(signal) for label, signal in clip["signals"].items()}
         if len(set(lengths.values())) != 1 or min(lengths.values()) == 0:
@@ -213,12 +242,23 @@ def _fitted(clips: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for clip in clips:
         num_samples = int(seconds * clip["sample_rate_hz"])
         signals = {k: np.asarray(v[:num_samples], np.float32) for k, v in clip["signals"].items()}
-        peak = max(float(np.max(np.abs(signal))) for signal in signals.values())
-        gain = np.float32(min(_MAX_GAIN, _PEAK / max(peak, 1e-9)))
         is_cut = num_samples < len(next(iter(clip["signals"].values())))
-        signals = {k: gain * v for k, v in signals.items()}
+        signals = _matched(signals, clip["sample_rate_hz"])
         fitted.append({**clip, "signals": signals, "length": "first " if is_cut else ""})
     return fitted
+
+
+def _matched(signals: Mapping[str, np.ndarray], sample_rate_hz: int) -> dict[str, np.ndarray]:
+    """Gives all versions the same active speech level, as loud as the peaks allow.
+
+    What is louder sounds better, so versions that differ in level cannot be compared by ear.
+    """
+    levels = {k: active_level_dbfs(v, sample_rate_hz) for k, v in signals.items()}
+    target = max(levels.values())
+    gains = {k: min(_MAX_GAIN, db_to_gain(target - level)) for k, level in levels.items()}
+    peak = max(float(gains[k] * np.max(np.abs(v))) for k, v in signals.items())
+    common = min(_MAX_GAIN, _PEAK / max(peak, 1e-9))
+    return {k: np.float32(common * gains[k]) * v for k, v in signals.items()}
 
 
 def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: StftConfig) -> str:
@@ -244,7 +284,34 @@ def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: St
 aria-label="Position in {name}"><output></output></div>
 </div>
 <div class="panels" style="--columns: {_num_columns(len(labels))}">{panels}</div>
+{_blind_test(labels)}
 </article>"""
+
+
+def _blind_test(labels: Sequence[str]) -> str:
+    """Returns the form of an A/B/X test of two versions, which the script runs."""
+    if len(labels) < 2:
+        return ""
+    chosen = {"A": labels[0], "B": labels[-2] if len(labels) > 2 else labels[1]}
+    choices = "".join(
+        f'<label>{letter} <select aria-label="Version {letter}">'
+        + "".join(
+            f"<option{' selected' if label == own else ''}>{escape(label)}</option>"
+            for label in labels
+        )
+        + "</select></label>"
+        for letter, own in chosen.items()
+    )
+    hear = "".join(f'<button type="button" data-hear="{x}">{x}</button>' for x in "ABX")
+    answers = "".join(
+        f'<button type="button" data-answer="{x}" disabled>X is {x}</button>' for x in "AB"
+    )
+    return (
+        '<details class="blind"><summary>Blind test: is X the same as A or as B?</summary>'
+        f'<div class="row">{choices}</div><div class="row"><span>Hear</span>{hear}</div>'
+        f'<div class="row"><span>Answer</span>{answers}</div>'
+        '<output aria-live="polite">Hear X, then answer.</output></details>'
+    )
 
 
 def _num_columns(num_panels: int) -> int:
@@ -276,7 +343,9 @@ def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
         f"Means over {num_clips} held-out clips. After ± stands half of the 95 % bootstrap "
         "interval; it is shaded for the first and the last system."
     )
-    num_undefined = sum(any(row[m] is None for m in METRICS) for row in rows)
+    if len({row["system"] for row in rows}) > _NUM_COLORS:
+        hint += f" The first {_NUM_COLORS} systems are drawn; the tables have all of them."
+    num_undefined = sum(any(row.get(m, 0) is None for m in METRICS) for row in rows)
     if num_undefined:
         hint += f" In {num_undefined} of {len(rows)} rows a metric is undefined and left out."
     return hint
@@ -291,13 +360,30 @@ def _legend(colors: Mapping[str, int]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _metric(metric: str, summary: Sequence[dict[str, Any]], colors: Mapping[str, int]) -> str:
+def _scores(
+    summary: Sequence[dict[str, Any]],
+    shipped: str,
+    metrics: Sequence[str],
+    colors: Mapping[str, int],
+) -> str:
+    """Returns the sections of all metrics, those of less weight folded away."""
+    sections = {metric: _metric(metric, summary, shipped, colors) for metric in metrics}
+    main = "".join(text for metric, text in sections.items() if metric in MAIN_METRICS)
+    more = "".join(text for metric, text in sections.items() if metric not in MAIN_METRICS)
+    titles = ", ".join(METRIC_TITLES[m] for m in metrics if m not in MAIN_METRICS)
+    return main + (f"<details><summary>{titles}</summary>{more}</details>" if more else "")
+
+
+def _metric(
+    metric: str, summary: Sequence[dict[str, Any]], shipped: str, colors: Mapping[str, int]
+) -> str:
     lines = [_score_line(metric, system, summary, color) for system, color in colors.items()]
     # More than two intervals would hide each other; the table has all of them.
     lines[1:-1] = [replace(line, band=()) for line in lines[1:-1]]
     title = METRIC_TITLES[metric]
-    chart = line_chart(lines, x_title="SNR (dB)", y_title=title, has_marks=True)
-    table = _metric_table(metric, summary)
+    lines = [line for line in lines if len(line.x)]
+    chart = line_chart(lines, x_title="SNR (dB)", y_title=title, has_marks=True) if lines else ""
+    table = _metric_table(metric, summary, shipped)
     return (
         f'<div class="card metric"><h3>{title}</h3><div>{chart}</div>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">{table}</div></div>'
@@ -311,18 +397,20 @@ def _score_line(metric: str, system: str, summary: Sequence[dict[str, Any]], col
     return Line(system, color, [e["snr_db"] for e in entries], mean, (low, high))
 
 
-def _metric_table(metric: str, summary: Sequence[dict[str, Any]]) -> str:
+def _metric_table(metric: str, summary: Sequence[dict[str, Any]], shipped: str) -> str:
     systems, groups = _systems(summary), list(dict.fromkeys(e["group"] for e in summary))
-    counts = {_find(summary, systems[0], g)["num_clips"] for g in groups[:-2]}
-    if len(counts) == 1:
+    by_snr = [
+        e["num_clips"] for e in summary if e["system"] == systems[0] and e["snr_db"] is not None
+    ]
+    if len(set(by_snr)) == 1:
         groups.remove(MEAN_OF_SNRS)  # the same as over all clips
     heads = "".join(f'<th scope="col">{escape(group)}</th>' for group in groups)
     lines = []
     for system in systems:
         entries = {e["group"]: e for e in summary if e["system"] == system}
         cells = "".join(_score_cell(metric, entries.get(g, {}).get(metric)) for g in groups)
-        shipped = ' class="shipped"' if system == systems[-1] and len(systems) > 1 else ""
-        lines.append(f'<tr{shipped}><th scope="row">{escape(system)}</th>{cells}</tr>')
+        own = ' class="shipped"' if system == shipped and len(systems) > 1 else ""
+        lines.append(f'<tr{own}><th scope="row">{escape(system)}</th>{cells}</tr>')
     return (
         f'<table><thead><tr><th scope="col">System</th>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table>"
@@ -336,6 +424,95 @@ def _score_cell(metric: str, interval: dict[str, float] | None) -> str:
     return f"<td>{format_mean(metric, interval)}<small>±{format_mean(metric, half)}</small></td>"
 
 
+def _comparisons(comparisons: Sequence[dict[str, Any]]) -> str:
+    """Returns the table of paired differences over all clips."""
+    entries = [entry for entry in comparisons if entry["group"] == ALL_CLIPS]
+    if not entries:
+        return ""
+    heads = "".join(f'<th scope="col">{METRIC_TITLES[m]}</th>' for m in MAIN_METRICS)
+    body = "".join(
+        f'<tr><th scope="row">{escape(e["system"])}</th>'
+        + "".join(_difference_cell(m, e[m]) for m in MAIN_METRICS)
+        + "</tr>"
+        for e in entries
+    )
+    return (
+        f"<h3>Difference to {escape(entries[0]['baseline'])} on the same clips</h3>"
+        '<p class="hint">Below it the 95 % interval of the paired difference, and the share of '
+        "clips on which the system is better.</p>"
+        '<div class="card scroll" tabindex="0" role="region" aria-label="Paired differences">'
+        f'<table><thead><tr><th scope="col">System</th>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _difference_cell(metric: str, result: Mapping[str, float] | None) -> str:
+    if result is None:
+        return "<td>-</td>"
+    difference, low, high = (
+        f"{result[key]:+.{digits_of(metric)}f}".replace("-", "\N{MINUS SIGN}")
+        for key in ("difference", "low", "high")
+    )
+    wins = f"wins {100 * result['win_rate']:.0f} %"
+    return f"<td>{difference}<small>{low} to {high}</small><small>{wins}</small></td>"
+
+
+# Quality against cost.
+
+
+def _quality(
+    summary: Sequence[dict[str, Any]],
+    models: Sequence[dict[str, Any]],
+    published: Sequence[Mapping[str, Any]],
+    frame: StftConfig,
+) -> str:
+    """Returns charts of quality over cost, with the published systems as further points."""
+    hops_per_second = frame.sample_rate_hz / frame.hop_length
+    own = []
+    for model in models:
+        entries = [e for e in summary if (e["system"], e["group"]) == (model["name"], ALL_CLIPS)]
+        macs = model.get("macs_per_hop")
+        cost = {**model, "macs_per_second": macs * hops_per_second if macs else None}
+        own += [(cost, entry) for entry in entries]
+    charts = [
+        _quality_chart(quality, cost, own, published) for cost in _COSTS for quality in _QUALITIES
+    ]
+    charts = [chart for chart in charts if chart]
+    if not charts:
+        return ""
+    trained = "; ".join(f"{p['name']}: {p['training']}" for p in published)
+    note = f" Published systems (grey) and what they were trained on: {escape(trained)}."
+    return (
+        '<section id="quality"><h2>Quality against cost</h2><p class="hint">Up and to the left is '
+        "better. Means over all clips with 95 % intervals; cost on a logarithmic axis."
+        f'{note if published else ""}</p><div class="curves">{"".join(charts)}</div></section>'
+    )
+
+
+def _quality_chart(
+    quality: str,
+    cost: str,
+    own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    published: Sequence[Mapping[str, Any]],
+) -> str:
+    points = [
+        Point(str(p["name"]), _PUBLISHED_COLOR, p[cost], p[quality])
+        for p in published
+        if p.get(cost) and p.get(quality)
+    ]
+    for index, (model, entry) in enumerate(own):
+        score = entry[quality]
+        if model.get(cost) and score:
+            color = 1 + index % (_NUM_COLORS - 1)
+            interval = (score["low"], score["high"])
+            points.append(Point(model["name"], color, model[cost], score["mean"], interval))
+    if len(points) < 2:
+        return ""
+    chart = scatter_chart(points, x_title=_COSTS[cost], y_title=METRIC_TITLES[quality])
+    title = f"<h3>{METRIC_TITLES[quality]}</h3><h4>over {_COSTS[cost]}</h4>"
+    return f'<div class="card">{title}{chart}</div>'
+
+
 # Size and compute.
 
 
@@ -343,7 +520,9 @@ def _models_table(models: Sequence[dict[str, Any]], frame: StftConfig) -> str:
     if not models:
         return "<p>No model was recorded.</p>"
     hops_per_second = frame.sample_rate_hz / frame.hop_length
-    heads = ("Parameters", "MAC per hop", "MMAC/s", "File", "TFLM arena")
+    heads = ["Parameters", "MAC per hop", "MMAC/s", "File", "TFLM arena"]
+    has_instructions = any(model.get("instructions_per_hop") for model in models)
+    heads += ["Instructions per hop (M4F)"] if has_instructions else []
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = ""
     for index, model in enumerate(models):
@@ -351,6 +530,7 @@ def _models_table(models: Sequence[dict[str, Any]], frame: StftConfig) -> str:
         cells = [_count(model.get("parameters")), _count(macs)]
         cells.append(f"{macs * hops_per_second / 1e6:.2f}" if macs else "-")
         cells += [_bytes_cell(model.get(key)) for key in ("bytes", "arena_bytes")]
+        cells += [_count(model.get("instructions_per_hop"))] if has_instructions else []
         shipped = ' class="shipped"' if index + 1 == len(models) > 1 else ""
         note = escape(str(model.get("note") or ""))
         body += f'<tr{shipped}><th scope="row">{escape(model["name"])}</th>'

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores a system on clips with a clean reference."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
@@ -10,10 +11,16 @@ from typing import Any
 import numpy as np
 
 from lmkd_tf.data.pipeline import EvaluationClip
-from lmkd_tf.metrics.perceptual import Score, perceptual_scores
+from lmkd_tf.metrics.perceptual import Score
 from lmkd_tf.metrics.si_sdr import si_sdr_db
+from lmkd_tf.metrics.utterance import utterance_scores
 
-METRICS = ("pesq_wb", "stoi", "si_sdr_db")
+METRICS = (
+    "pesq_wb", "stoi", "estoi", "si_sdr_db", "segmental_snr_db", "csig", "cbak", "covl",
+    "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl",
+)  # fmt: skip
+# Clips that are enhanced and not yet scored, per process: enough to keep all of them busy.
+_MAX_WAITING = 3
 
 
 def score_clips(
@@ -25,7 +32,7 @@ def score_clips(
 ) -> list[dict[str, Any]]:
     """Enhances every clip and scores it against its clean speech.
 
-    The network runs in this process; PESQ and STOI, which take longer, run in
+    The network runs in this process; the scores, which take longer, are computed in
     processes of their own.
 
     Args:
@@ -36,43 +43,67 @@ def score_clips(
         on_progress: Called with (clips scored, clips in all).
 
     Returns:
-        One row per clip: `system`, `file`, `snr_db`, `noise_category`, `pesq_wb`,
-        `stoi`, `si_sdr_db` and `note`; a metric is None where it is undefined.
+        One row per clip: `system`, `file`, `snr_db` (None where unknown), `noise_category`, one
+        value for each of `METRICS`, None where it is undefined, and `note`, which says why.
 
     Raises:
         ImportError: If the packages of the extra `eval` are missing.
         ValueError: If `enhance` changes the length or returns NaN.
     """
-    rows, pending = [], []
-    with ExitStack() as stack:
-        submit = _submitter(stack, num_workers)
-        for clip in clips:
-            enhanced = _enhanced(system_name, clip, enhance)
-            row = {"system": system_name, "file": clip.name, "snr_db": float(clip.snr_db)}
-            rows.append({**row, "noise_category": clip.noise_category})
-            pending.append((submit(clip.speech, enhanced), _si_sdr(clip.speech, enhanced)))
-            if num_workers == 0 and on_progress:
-                on_progress(len(pending), len(clips))
-        for index, (future, si_sdr) in enumerate(pending):
-            rows[index].update(_as_columns([*future.result(), si_sdr]))
-            if num_workers > 0 and on_progress:
-                on_progress(index + 1, len(clips))
+    rows = []
+    signals = ((system_name, clip, enhance(clip.noisy)) for clip in clips)
+    for row in score_signals(signals, num_workers):
+        rows.append(row)
+        if on_progress:
+            on_progress(len(rows), len(clips))
     return rows
 
 
-def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[list[Score]]"]:
+def score_signals(
+    signals: Iterable[tuple[str, EvaluationClip, np.ndarray]], num_workers: int = 2
+) -> Iterator[dict[str, Any]]:
+    """Scores signals that are enhanced already, few of which are held at a time.
+
+    Args:
+        signals: Name of the system, clip, and enhanced signal `(N,)`, made when needed.
+        num_workers: Scoring processes; with 0 everything runs in this one.
+
+    Yields:
+        Rows as those of `score_clips`, in the order of the signals.
+
+    Raises:
+        ImportError: If the packages of the extra `eval` are missing.
+        ValueError: If a signal has another length than its clip, or is not finite.
+    """
+    waiting: deque[tuple[dict[str, Any], Future, Score]] = deque()
+    with ExitStack() as stack:
+        submit = _submitter(stack, num_workers)
+        for system_name, clip, signal in signals:
+            enhanced = _checked(system_name, clip, signal)
+            snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
+            row = {"system": system_name, "file": clip.name, "snr_db": snr_db}
+            row["noise_category"] = clip.noise_category
+            scores = submit(clip.speech, enhanced)
+            waiting.append((row, scores, _si_sdr(clip.speech, enhanced)))
+            while len(waiting) > _MAX_WAITING * num_workers:
+                yield _finished(*waiting.popleft())
+        while waiting:
+            yield _finished(*waiting.popleft())
+
+
+def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[dict[str, Score]]"]:
     if num_workers == 0:
         return _run_here
     # Spawned, because a fork of a process that runs TensorFlow's threads can hang. The
     # function sent there lies in a file without Keras, so these processes stay small.
     pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-    return lambda *signals: pool.submit(perceptual_scores, *signals)
+    return lambda *signals: pool.submit(utterance_scores, *signals)
 
 
-def _run_here(*signals: np.ndarray) -> "Future[list[Score]]":
-    future: Future[list[Score]] = Future()
-    future.set_result(perceptual_scores(*signals))
+def _run_here(*signals: np.ndarray) -> "Future[dict[str, Score]]":
+    future: Future[dict[str, Score]] = Future()
+    future.set_result(utterance_scores(*signals))
     return future
 
 
@@ -84,17 +115,16 @@ def _si_sdr(speech: np.ndarray, enhanced: np.ndarray) -> Score:
     return Score(value) if np.isfinite(value) else Score(None, f"SI-SDR: {value}")
 
 
-def _as_columns(scores: Sequence[Score]) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        name: score.value for name, score in zip(METRICS, scores, strict=True)
-    }
-    return {**columns, "note": "; ".join(score.note for score in scores if score.note)}
+def _finished(
+    row: dict[str, Any], future: "Future[dict[str, Score]]", si_sdr: Score
+) -> dict[str, Any]:
+    scores: Mapping[str, Score] = {**future.result(), "si_sdr_db": si_sdr}
+    notes = [scores[name].note for name in METRICS if scores[name].note]
+    return {**row, **{name: scores[name].value for name in METRICS}, "note": "; ".join(notes)}
 
 
-def _enhanced(
-    system_name: str, clip: EvaluationClip, enhance: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    enhanced = np.asarray(enhance(clip.noisy), np.float32)
+def _checked(system_name: str, clip: EvaluationClip, signal: np.ndarray) -> np.ndarray:
+    enhanced = np.asarray(signal, np.float32)
     if enhanced.shape != clip.speech.shape:
         raise ValueError(
             "A system must keep the length of the signal. "

@@ -9,8 +9,14 @@ from rich.table import Table
 
 from lmkd_tf.evaluate.scores import METRICS
 
-METRIC_TITLES = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "si_sdr_db": "SI-SDR (dB)"}
-_DIGITS = {"pesq_wb": 2, "stoi": 3, "si_sdr_db": 2}
+METRIC_TITLES = {
+    "pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr_db": "SI-SDR (dB)",
+    "segmental_snr_db": "SegSNR (dB)", "csig": "CSIG", "cbak": "CBAK", "covl": "COVL",
+    "dnsmos_sig": "SIG", "dnsmos_bak": "BAK", "dnsmos_ovrl": "OVRL",
+}  # fmt: skip
+# What a table for the terminal has room for.
+MAIN_METRICS = ("pesq_wb", "stoi", "si_sdr_db", "dnsmos_ovrl")
+_DIGITS = {"stoi": 3, "estoi": 3}
 _NUM_RESAMPLES = 2000
 _INTERVAL_PERCENT = (2.5, 97.5)
 
@@ -21,8 +27,11 @@ MEAN_OF_SNRS = "mean of SNRs"
 def summarize(rows: Sequence[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
     """Averages scores by system and SNR, with 95 % bootstrap intervals over clips.
 
+    A system with several training seeds has several rows per clip. They are averaged before
+    clips are drawn, and the spread of the seeds is stated beside the interval.
+
     Args:
-        rows: Rows of `score_clips`, of any number of systems.
+        rows: Rows of `score_clips`, of any number of systems; `seed` where there are several.
         seed: Seed of the resampling.
 
     Returns:
@@ -30,28 +39,103 @@ def summarize(rows: Sequence[dict[str, Any]], seed: int = 0) -> list[dict[str, A
         clips, and one that is the mean of the SNR means (what to compare when
         the SNRs hold different numbers of clips): `system`, `group` (such as
         `"5 dB"`, `"all"`), `snr_db` (None for the last two), `num_clips`, and
-        per metric `{"mean", "low", "high", "num_clips"}` or None.
+        per metric `{"mean", "low", "high", "num_clips"}` or None. With several seeds also
+        `num_seeds` and, in each metric, `seed_std`, the standard deviation of their means.
     """
     summary = []
-    for system in _unique(row["system"] for row in rows):
+    for system in unique(row["system"] for row in rows):
         own = [row for row in rows if row["system"] == system]
-        snrs = sorted({row["snr_db"] for row in own})
-        strata = [[row for row in own if row["snr_db"] == snr] for snr in snrs]
-        groups = [(f"{snr:g} dB", snr, [s]) for snr, s in zip(snrs, strata, strict=True)]
-        groups += [(ALL_CLIPS, None, [own]), (MEAN_OF_SNRS, None, strata)]
-        for group, snr_db, parts in groups:
-            entry = {"system": system, "group": group, "snr_db": snr_db}
-            entry["num_clips"] = sum(len(part) for part in parts)
-            entry.update({metric: _interval(parts, metric, seed) for metric in METRICS})
-            summary.append(entry)
+        for group, snr_db, strata in snr_groups(own):
+            summary.append({"snr_db": snr_db, **_entry(system, group, strata, seed)})
     return summary
 
 
-def to_markdown(summary: Sequence[dict[str, Any]]) -> str:
-    """Formats the result of `summarize` as a markdown table with intervals."""
-    titles = ["System", "SNR", "Clips", *(METRIC_TITLES[name] for name in METRICS)]
-    lines = [_markdown_row(titles), _markdown_row(["---"] * 2 + ["---:"] * (len(titles) - 2))]
-    lines += [_markdown_row(_cells(entry)) for entry in summary]
+def summarize_noise_types(rows: Sequence[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """Averages scores by system and type of noise.
+
+    Args:
+        rows: Rows of `score_clips`, of any number of systems.
+        seed: Seed of the resampling.
+
+    Returns:
+        Entries as those of `summarize`, without `snr_db`; `group` is the type of noise.
+    """
+    summary = []
+    for system in unique(row["system"] for row in rows):
+        own = [row for row in rows if row["system"] == system]
+        for category in sorted({row["noise_category"] for row in own}):
+            part = [row for row in own if row["noise_category"] == category]
+            summary.append(_entry(system, category, [part], seed))
+    return summary
+
+
+def snr_groups(
+    rows: Sequence[dict[str, Any]],
+) -> list[tuple[str, float | None, list[list[dict[str, Any]]]]]:
+    """Groups the rows of a system: one group per SNR, all clips, and the mean of the SNRs.
+
+    Args:
+        rows: Rows of one system.
+
+    Returns:
+        Name, SNR in dB or None, and strata; the mean of a group is that of its strata's means.
+        Without a known SNR there is one group, all clips.
+    """
+    snrs = sorted({row["snr_db"] for row in rows if row["snr_db"] is not None})
+    strata = [[row for row in rows if row["snr_db"] == snr] for snr in snrs]
+    groups = [(f"{snr:g} dB", snr, [s]) for snr, s in zip(snrs, strata, strict=True)]
+    groups.append((ALL_CLIPS, None, [list(rows)]))
+    return [*groups, (MEAN_OF_SNRS, None, strata)] if strata else groups
+
+
+def clip_values(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, float]:
+    """Returns the score of each clip, averaged over seeds; undefined scores are left out."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get(metric) is not None:
+            values.setdefault(row["file"], []).append(row[metric])
+    return {file: float(np.mean(scores)) for file, scores in values.items()}
+
+
+def interval_of(strata: Sequence[Sequence[float]], seed: int) -> dict[str, float] | None:
+    """Averages strata of values, with a 95 % bootstrap interval.
+
+    Args:
+        strata: Values of each stratum; empty strata are left out.
+        seed: Seed of the resampling.
+
+    Returns:
+        `mean`, `low`, `high` and `num_clips`, or None without a value.
+    """
+    values = [np.asarray(part, np.float64) for part in strata if len(part)]
+    if not values:
+        return None
+    rng = np.random.default_rng(seed)
+    resampled = []
+    for part in values:
+        shares = np.full(len(part), 1.0 / len(part))
+        resampled.append(rng.multinomial(len(part), shares, _NUM_RESAMPLES) @ part / len(part))
+    low, high = np.percentile(np.mean(resampled, axis=0), _INTERVAL_PERCENT)
+    mean = float(np.mean([part.mean() for part in values]))
+    num_clips = sum(len(part) for part in values)
+    return {"mean": mean, "low": float(low), "high": float(high), "num_clips": num_clips}
+
+
+def to_markdown(
+    summary: Sequence[dict[str, Any]],
+    metrics: Sequence[str] = METRICS,
+    group_title: str = "SNR",
+) -> str:
+    """Formats summaries as a markdown table with intervals.
+
+    Args:
+        summary: Result of `summarize` or `summarize_noise_types`.
+        metrics: Columns.
+        group_title: Head of the second column.
+    """
+    titles = ["System", group_title, "Clips", *(METRIC_TITLES[name] for name in metrics)]
+    lines = [markdown_row(titles), markdown_row(["---"] * 2 + ["---:"] * (len(titles) - 2))]
+    lines += [markdown_row(_cells(entry, metrics)) for entry in summary]
     return "\n".join(lines) + "\n"
 
 
@@ -60,11 +144,11 @@ def to_terminal(summary: Sequence[dict[str, Any]], title: str = "") -> Table:
     table = Table(title=title or None)
     for name in ("System", "SNR"):
         table.add_column(name, no_wrap=True)
-    for name in ("Clips", *(METRIC_TITLES[name] for name in METRICS)):
+    for name in ("Clips", *(METRIC_TITLES[name] for name in MAIN_METRICS)):
         table.add_column(name, justify="right")
     for index, entry in enumerate(summary):
         is_last = index + 1 == len(summary) or summary[index + 1]["system"] != entry["system"]
-        cells = _cells(entry)
+        cells = _cells(entry, MAIN_METRICS)
         is_first = index == 0 or summary[index - 1]["system"] != entry["system"]
         table.add_row(cells[0] if is_first else "", *cells[1:], end_section=is_last)
     return table
@@ -77,43 +161,60 @@ def format_mean(metric: str, interval: dict[str, float] | None) -> str:
         >>> format_mean("stoi", {"mean": 0.91234}), format_mean("stoi", None)
         ('0.912', '-')
     """
-    return f"{interval['mean']:.{_DIGITS[metric]}f}" if interval else "-"
+    return f"{interval['mean']:.{digits_of(metric)}f}" if interval else "-"
 
 
-def _unique(values: Iterable[str]) -> list[str]:
+def digits_of(metric: str) -> int:
+    """Returns the decimals to show for a metric."""
+    return _DIGITS.get(metric, 2)
+
+
+def unique(values: Iterable[str]) -> list[str]:
+    """Returns the values, each once, in the order in which they come first."""
     return list(dict.fromkeys(values))
 
 
-def _interval(
-    parts: Sequence[Sequence[dict[str, Any]]], metric: str, seed: int
-) -> dict[str, float] | None:
-    values = [np.array([r[metric] for r in part if r[metric] is not None]) for part in parts]
-    values = [part for part in values if len(part)]
-    if not values:
-        return None
-    rng = np.random.default_rng(seed)
-    resampled = [
-        part[rng.integers(0, len(part), (_NUM_RESAMPLES, len(part)))].mean(axis=1)
-        for part in values
-    ]
-    low, high = np.percentile(np.mean(resampled, axis=0), _INTERVAL_PERCENT)
-    mean = float(np.mean([part.mean() for part in values]))
-    num_clips = sum(len(part) for part in values)
-    return {"mean": mean, "low": float(low), "high": float(high), "num_clips": num_clips}
+def markdown_row(cells: Sequence[str]) -> str:
+    """Formats a row of a markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _cells(entry: dict[str, Any]) -> list[str]:
-    metrics = [_with_interval(name, entry[name]) for name in METRICS]
-    return [entry["system"], entry["group"], str(entry["num_clips"]), *metrics]
+def _entry(
+    system: str, group: str, strata: Sequence[Sequence[dict[str, Any]]], seed: int
+) -> dict[str, Any]:
+    rows = [row for part in strata for row in part]
+    entry: dict[str, Any] = {"system": system, "group": group}
+    entry["num_clips"] = len({(row["file"], row["snr_db"]) for row in rows})
+    seeds = sorted({row.get("seed", 0) for row in rows})
+    if len(seeds) > 1:
+        entry["num_seeds"] = len(seeds)
+    for metric in METRICS:
+        interval = interval_of([list(clip_values(p, metric).values()) for p in strata], seed)
+        if interval and len(seeds) > 1:
+            interval["seed_std"] = _spread(strata, metric, seeds)
+        entry[metric] = interval
+    return entry
+
+
+def _spread(strata: Sequence[Sequence[dict[str, Any]]], metric: str, seeds: Sequence[int]) -> float:
+    """Returns the standard deviation of the seeds' means."""
+    means = []
+    for seed in seeds:
+        own = [[row for row in part if row.get("seed", 0) == seed] for part in strata]
+        values = [list(clip_values(part, metric).values()) for part in own]
+        means.append(np.mean([np.mean(part) for part in values if part]))
+    return float(np.std(means, ddof=1))
+
+
+def _cells(entry: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+    cells = [_with_interval(name, entry[name]) for name in metrics]
+    return [entry["system"], entry["group"], str(entry["num_clips"]), *cells]
 
 
 def _with_interval(metric: str, interval: dict[str, float] | None) -> str:
     if interval is None:
         return "-"
-    digits = _DIGITS[metric]
+    digits = digits_of(metric)
     bounds = f"{interval['low']:.{digits}f}, {interval['high']:.{digits}f}"
-    return f"{format_mean(metric, interval)} [{bounds}]"
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    spread = f", seeds ±{interval['seed_std']:.{digits}f}" if "seed_std" in interval else ""
+    return f"{format_mean(metric, interval)} [{bounds}]{spread}"

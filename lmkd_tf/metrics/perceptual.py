@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PESQ and STOI through the packages `pesq` and `pystoi`, which the extra `eval` installs.
+"""PESQ, STOI and ESTOI through the packages `pesq` and `pystoi`, which the extra `eval` installs.
 
 Nothing heavy is imported here, because the scoring processes start from this file.
 """
@@ -35,8 +35,8 @@ def pesq_wb(reference: np.ndarray, estimate: np.ndarray) -> Score:
         ImportError: If `pesq` is not installed.
         ValueError: If the shapes differ.
     """
-    pesq = _import("pesq")
-    _check_shapes(reference, estimate)
+    pesq = import_package("pesq")
+    check_shapes(reference, estimate)
     if not np.any(estimate):
         return Score(None, "PESQ: silent estimate")
     try:
@@ -60,25 +60,24 @@ def stoi(reference: np.ndarray, estimate: np.ndarray) -> Score:
         ImportError: If `pystoi` is not installed.
         ValueError: If the shapes differ.
     """
-    pystoi = _import("pystoi")
-    _check_shapes(reference, estimate)
-    if not np.any(reference):
-        return Score(None, "STOI: silent reference")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        try:
-            signals = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
-            return Score(float(pystoi.stoi(*signals, SAMPLE_RATE_HZ, extended=False)))
-        except RuntimeWarning:
-            return Score(None, "STOI: less than 0.4 s of active speech")
+    return _stoi(reference, estimate, is_extended=False)
 
 
-def perceptual_scores(reference: np.ndarray, estimate: np.ndarray) -> list[Score]:
-    """Computes `pesq_wb` and `stoi`, in this order; see there."""
-    return [pesq_wb(reference, estimate), stoi(reference, estimate)]
+def estoi(reference: np.ndarray, estimate: np.ndarray) -> Score:
+    """Computes extended STOI (Jensen and Taal, IEEE/ACM TASLP 24(11), 2016), about 0 to 1.
+
+    It compares spectra over time as well, so it notices modulated noise. Arguments, result
+    and errors are those of `stoi`.
+    """
+    return _stoi(reference, estimate, is_extended=True)
 
 
-def _import(name: str) -> ModuleType:
+def import_package(name: str) -> ModuleType:
+    """Imports a package of the extra `eval`.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -88,13 +87,33 @@ def _import(name: str) -> ModuleType:
         ) from error
 
 
-def _check_shapes(reference: np.ndarray, estimate: np.ndarray) -> None:
+def check_shapes(reference: np.ndarray, estimate: np.ndarray) -> None:
+    """Refuses a pair of signals that is not two equally long vectors.
+
+    Raises:
+        ValueError: If the shapes differ or are not `(N,)`.
+    """
     if np.shape(reference) != np.shape(estimate) or np.ndim(reference) != 1:
         raise ValueError(
             "`reference` and `estimate` must have the same shape (N,). "
             f"Received {np.shape(reference)} and {np.shape(estimate)}. "
             "Cut both to the same length."
         )
+
+
+def _stoi(reference: np.ndarray, estimate: np.ndarray, is_extended: bool) -> Score:
+    pystoi = import_package("pystoi")
+    check_shapes(reference, estimate)
+    name = "ESTOI" if is_extended else "STOI"
+    if not np.any(reference):
+        return Score(None, f"{name}: silent reference")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            signals = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
+            return Score(float(pystoi.stoi(*signals, SAMPLE_RATE_HZ, extended=is_extended)))
+        except RuntimeWarning:
+            return Score(None, f"{name}: less than 0.4 s of active speech")
 
 
 def _text_of(error: Exception) -> str:

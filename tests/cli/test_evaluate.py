@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from absl import flags
 
-from lmkd_tf.cli import evaluate
+from lmkd_tf.cli import evaluate, system_specs
 from lmkd_tf.config.schema import StftConfig
-from lmkd_tf.evaluate import scores
 
 
 class HalvingBackend:
-    """Gains of one half: every metric must be that of the noisy speech."""
+    """Gains of one half: what does not hear the level must be that of the noisy speech."""
 
     stft, num_bands, name = StftConfig(), 32, "half"
 
@@ -25,14 +25,11 @@ class HalvingBackend:
 
 
 def _run(monkeypatch, *arguments):
-    monkeypatch.setattr(evaluate, "choose_backend", lambda *_: HalvingBackend)
-    score_clips = scores.score_clips
-    monkeypatch.setattr(
-        scores, "score_clips", lambda *args, **kwargs: score_clips(*args, num_workers=0, **kwargs)
-    )
+    monkeypatch.setattr(system_specs, "choose_backend", lambda *_: HalvingBackend)
     values = flags.FlagValues()
     evaluate.define_flags(values)
-    return evaluate.main(values(["lmkd-evaluate", *map(str, arguments)]), values)
+    texts = ["lmkd-evaluate", "--num_workers=0", *map(str, arguments)]
+    return evaluate.main(values(texts), values)
 
 
 def _tone(seconds, seed):
@@ -67,25 +64,75 @@ def data(tmp_path):
     return tmp_path
 
 
+def _flags(data, output):
+    return ("--benchmark=vbdemand96", f"--data={data}", f"--output={output}")
+
+
 def test_program_scores_the_noisy_speech_and_the_network(monkeypatch, data, tmp_path, capsys):
     output = tmp_path / "scores"
-    flag = ("--benchmark=vbdemand96", f"--data={data}", f"--output={output}")
-    assert _run(monkeypatch, *flag, "--preset=nano") == 0
+    assert _run(monkeypatch, *_flags(data, output), "--preset=nano") == 0
     result = json.loads((output / "scores.json").read_text())
-    assert [row["system"] for row in result["rows"]] == ["noisy"] * 3 + ["nano (half)"] * 3
+    assert [row["system"] for row in result["rows"]] == ["noisy"] * 3 + ["nano (tflm)"] * 3
     assert result["settings"]["benchmark"] == "vbdemand96"
-    assert result["settings"]["backend"] == "half"
+    assert result["command"].startswith("lmkd-evaluate")
+    assert {"git_commit", "versions", "bootstrap_seed", "evaluation_seed"} <= result.keys()
+    assert result["versions"]["pesq"]
+    assert [entry.get("backend") for entry in result["systems"]] == [None, "tflm"]
     noisy, halved = result["rows"][:3], result["rows"][3:]
     for first, second in zip(noisy, halved, strict=True):
         assert second["si_sdr_db"] == pytest.approx(first["si_sdr_db"], abs=1e-3)
-    assert (output / "scores.md").read_text().count("\n") == 2 + 2 * 4
     assert "mean of SNRs" in capsys.readouterr().out
+    assert (output / "report.html").read_text().count("<audio") == 3 * 3
+
+
+def test_second_run_reuses_the_rows_and_adds_a_folder(monkeypatch, data, tmp_path):
+    output, theirs = tmp_path / "scores", tmp_path / "theirs"
+    _run(monkeypatch, *_flags(data, output))
+    lines = (output / "rows.jsonl").read_text().splitlines()
+    assert (
+        _run(monkeypatch, f"--data={data}", "--benchmark=vbdemand96", f"--write_noisy={theirs}")
+        == 0
+    )
+    specs = ("--system=nano", f"--system=theirs={theirs}", "--baseline=theirs")
+    _run(monkeypatch, *_flags(data, output), *specs)
+    assert (output / "rows.jsonl").read_text().splitlines()[:6] == lines
+    result = json.loads((output / "scores.json").read_text())
+    assert len((output / "rows.jsonl").read_text().splitlines()) == 9
+    against = {e["system"]: e for e in result["comparisons"] if e["group"] == "all"}
+    assert against["noisy"]["pesq_wb"]["difference"] == pytest.approx(0.0, abs=0.01)
+    assert against.keys() == {"noisy", "nano (tflm)"}
+
+
+def test_earlier_scores_join_the_table(monkeypatch, data, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    _run(monkeypatch, *_flags(data, first))
+    scores = f"--scores={first / 'scores.csv'}"
+    _run(monkeypatch, *_flags(data, second), "--system=again=nano", scores)
+    systems = {e["system"] for e in json.loads((second / "scores.json").read_text())["summary"]}
+    assert systems == {"noisy", "again", "nano (tflm)"}
+
+
+def test_noisy_clips_are_written_once_and_replace_nothing(monkeypatch, data, tmp_path):
+    arguments = (f"--data={data}", "--benchmark=vbdemand96", f"--write_noisy={tmp_path / 'n'}")
+    assert _run(monkeypatch, *arguments) == 0
+    samples, rate_hz = soundfile.read(tmp_path / "n" / "p0.wav", dtype="int16")
+    source = data / "benchmark" / "vbdemand96" / "noisy" / "p0.flac"
+    np.testing.assert_array_equal(samples, soundfile.read(source, dtype="int16")[0])
+    assert rate_hz == 16000
+    with pytest.raises(ValueError, match="new or empty folder"):
+        _run(monkeypatch, *arguments)
 
 
 def test_split_without_recordings_is_an_error(monkeypatch, tmp_path):
     with pytest.raises((FileNotFoundError, ValueError), match=str(tmp_path)):
         _run(monkeypatch, f"--data={tmp_path}", f"--output={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
+
+
+def test_misspelt_baseline_is_refused_before_anything_is_scored(monkeypatch, data, tmp_path):
+    with pytest.raises(ValueError, match=r"Received 'nosy'; there are noisy, nano \(tflm\)"):
+        _run(monkeypatch, *_flags(data, tmp_path / "out"), "--baseline=nosy")
+    assert not Path(tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("missing", ["data", "output"])
@@ -100,7 +147,28 @@ def test_program_takes_flags_only(monkeypatch):
         _run(monkeypatch, "x")
 
 
+def test_system_and_preset_exclude_each_other(monkeypatch):
+    with pytest.raises(ValueError, match=r"Received --system=nano and wide. Leave one out"):
+        _run(monkeypatch, "--data=x", "--output=y", "--system=nano", "--preset=wide")
+
+
 def test_split_of_recordings_gives_the_configured_clips(shared_data):
     clips = evaluate.read_clips(shared_data, "test", None)
     assert len(clips) == 50
     assert {clip.snr_db for clip in clips} == {-5.0, 0.0, 5.0, 10.0, 15.0}
+
+
+def test_program_reproduces_the_published_noisy_scores(monkeypatch, shared_data, tmp_path):
+    """On four files of the benchmark, with the peers' scores beside ours on the same files."""
+    source, copy = shared_data / "benchmark" / "vbdemand96", tmp_path / "benchmark" / "vbdemand96"
+    copy.mkdir(parents=True)
+    for kind in ("clean", "noisy"):
+        (copy / kind).symlink_to(source / kind)
+    lines = (source / "manifest.csv").read_text().splitlines()
+    (copy / "manifest.csv").write_text("\n".join([lines[0], *lines[1::30]]) + "\n")
+    flag = (*_flags(tmp_path, tmp_path / "out"), f"--scores={source / 'peers.csv'}")
+    assert _run(monkeypatch, *flag, "--baseline=rnnoise_0.1.1") == 0
+    systems = {
+        r["system"] for r in json.loads((tmp_path / "out" / "scores.json").read_text())["rows"]
+    }
+    assert {"noisy", "rnnoise_0.1.1", "gtcrn_vctk"} <= systems

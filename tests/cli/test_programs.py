@@ -6,7 +6,9 @@ import pytest
 
 from tests.workflow.road import OVERRIDES, finish, run_program
 
-PROGRAMS = ("train", "distill", "compress", "export", "enhance", "evaluate", "quickstart", "data")
+PROGRAMS = (
+    "train", "distill", "compress", "export", "enhance", "evaluate", "quickstart", "data", "demo",
+)  # fmt: skip
 
 
 def _arguments(road, workdir, *overrides, data=None):

@@ -104,7 +104,7 @@ def test_corpus_of_one_file_is_refused(road, corpus):
 def test_calibration_features_are_consecutive_frames_of_the_validation_pairs(road):
     model = load_enhancer(road.workdir / "pruned" / "pruned.keras")
     audio = Audio(road.corpus, road.config)
-    frames = stages._calibration_features(road.config, audio, model)
+    frames = stages.draw_calibration(road.config, audio, model).features
     assert frames.shape == (road.config.compress.num_calibration_frames, model.num_bands)
     views, _ = next(iter(audio.validation(road.config.compress.quantization)))
     first = np.asarray(model.analyze(views["first_view"][:1])[0])[0, :, 0]
@@ -118,7 +118,7 @@ def test_network_and_builder_follow_the_configuration(road):
     )
     assert network.stft == road.config.stft
     assert network.core.count_params() == core.count_params()
-    assert core.get_layer("encoder").filters == road.config.student.channels
+    assert core.get_layer("block_0_conv").filters == road.config.student.channels
 
 
 def test_save_model_leaves_an_older_file_when_it_fails(tmp_path):
@@ -182,3 +182,30 @@ def test_a_distilled_run_and_its_control_see_identical_pairs(road):
         views, speech = next(iter(audio.training(road.config.distillation_training, 5)))
         batches.append((views["first_view"].numpy(), views["second_view"].numpy(), speech.numpy()))
     assert all(np.array_equal(*signals) for signals in zip(*batches, strict=True))
+
+
+def test_student_starts_from_the_weights_of_a_trained_network(road, tmp_path):
+    trained = build_network(road.config.student, road.config)
+    trained.core.set_weights([w + 0.5 for w in trained.core.get_weights()])
+    save_model(trained, tmp_path / "trained.keras")
+    student = build_network(road.config.student, road.config)
+    train_stages._start_from(student, str(tmp_path / "trained.keras"))
+    for own, other in zip(student.core.get_weights(), trained.core.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
+def test_student_does_not_start_from_another_network(road, tmp_path):
+    save_model(build_network(road.config.teacher, road.config), tmp_path / "other.keras")
+    student = build_network(road.config.student, road.config)
+    with pytest.raises(ValueError, match=r"same architecture and size .*other\.keras.*`student`"):
+        train_stages._start_from(student, str(tmp_path / "other.keras"))
+
+
+def test_student_is_left_alone_where_there_is_nothing_to_prune(road, tmp_path):
+    config = replace(road.config, compress=replace(road.config.compress, sparsity=0.0))
+    student = build_network(config.student, config)
+    inputs = stages.Inputs(teacher=None, student=student, projectors=tmp_path / "none.npz")
+    stages.prune_student(config, Audio(road.corpus, config), tmp_path, inputs, [])
+    result = load_enhancer(tmp_path / "pruned.keras")
+    for own, other in zip(result.core.get_weights(), student.core.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, other)

@@ -25,8 +25,9 @@ def python_of(cell):
     return "".join(line for line in cell["source"] if not line.startswith(("!", "%")))
 
 
-def test_there_is_a_notebook(notebooks):
-    assert "01_quickstart.ipynb" in notebooks
+def test_there_are_notebooks(notebooks):
+    numbers = [name[:2] for name in notebooks]
+    assert numbers == ["00", "01", "02", "03", "04", "05"]
 
 
 def test_notebooks_hold_no_output(notebooks):
@@ -56,3 +57,4 @@ def test_notebooks_begin_with_the_installation(notebooks):
     for notebook in notebooks.values():
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         assert "%pip install" in "".join(first["source"])
+        assert first["metadata"].get("tags", ["install"]) == ["install"]

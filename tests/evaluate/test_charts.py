@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import base64
 import io
+import itertools
 import struct
 import zlib
 from xml.etree import ElementTree
@@ -12,10 +13,12 @@ import soundfile
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.evaluate.charts import (
     Line,
+    Point,
     data_uri,
     line_chart,
     mark,
     png,
+    scatter_chart,
     spectrogram_png,
     spectrum_db,
     ticks,
@@ -116,6 +119,40 @@ def test_line_chart_of_epochs_labels_whole_epochs_only():
     )
     labels = [t.text for t in root.findall("text") if t.attrib["class"] == "tick"]
     assert labels == ["1", "2", "3"]
+
+
+def _texts(svg):
+    return [text for text in ElementTree.fromstring(svg).findall("text") if text.text]
+
+
+def test_scatter_chart_has_a_logarithmic_axis_with_round_ends():
+    points = [Point("a", 0, 13e6, 1.7), Point("b", 1, 33e6, 2.3, (2.2, 2.4))]
+    svg = scatter_chart(points, x_title="MAC/s", y_title="PESQ")
+    texts = {t.text: float(t.attrib["x"]) for t in _texts(svg)}
+    assert {"10M", "20M", "50M"} <= texts.keys()
+    ratio = (texts["20M"] - texts["10M"]) / (texts["50M"] - texts["10M"])
+    assert ratio == pytest.approx(np.log(2) / np.log(5), abs=0.01)
+    (whisker,) = ElementTree.fromstring(svg).findall("line[@class='whisker s1']")
+    assert float(whisker.attrib["y2"]) < float(whisker.attrib["y1"])
+
+
+def test_names_of_points_do_not_overlap():
+    points = [Point(f"name {index}", 0, 1e6 * 1.02**index, 2.0) for index in range(4)]
+    svg = scatter_chart(points, x_title="x", y_title="y")
+    boxes = []
+    for text in _texts(svg):
+        if str(text.text).startswith("name"):
+            at, width = float(text.attrib["x"]), 5.8 * len(str(text.text))
+            left = at - width if "end" in text.attrib["style"] else at
+            boxes.append((left, left + width, float(text.attrib["y"])))
+    for (a, b, row), (c, d, other) in itertools.combinations(boxes, 2):
+        assert b <= c or d <= a or abs(row - other) >= 10.9
+
+
+def test_scatter_chart_copes_with_one_point():
+    svg = scatter_chart([Point("a < b", 2, 1000.0, 2.0)], x_title="x", y_title="y")
+    assert [t.text for t in _texts(svg)].count("a < b") == 1
+    assert "nan" not in svg
 
 
 def test_marks_differ_in_shape_between_neighboring_series():

@@ -1,25 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
+import base64
+import io
 import re
 import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import soundfile
 
+from lmkd_tf.dsp.level import active_level_dbfs
+from lmkd_tf.evaluate.comparison import compare
 from lmkd_tf.evaluate.report import write_report
 
 _SYSTEMS = ("noisy", "teacher", "student", "pruned", "student <int8>")
 _PROBE = """<script>
 document.documentElement.style.width = "360px";
+document.querySelectorAll("details").forEach(details => { details.open = true; });
 const wide = [...document.body.querySelectorAll("*")].filter(e => !e.closest(".scroll > *"))
   .filter(e => e.getBoundingClientRect().right > 361);
 const clip = document.querySelector(".clip");
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "3"}));
 clip.querySelectorAll(".picture")[1].dispatchEvent(new MouseEvent("click", {clientX: 1e6}));
-document.title = ["wide", wide.map(e => e.className || e.tagName),
-  "chosen", [...clip.querySelectorAll("[role=radio]")].findIndex(
-    e => e.getAttribute("aria-checked") === "true"),
-  "at", clip.querySelector("output").textContent].join(" ");
+const chosen = [...clip.querySelectorAll("[role=radio]")].findIndex(
+  e => e.getAttribute("aria-checked") === "true");
+const position = clip.querySelector("output").textContent;
+const blind = clip.querySelector(".blind"), [isA, isB] = blind.querySelectorAll("[data-answer]");
+blind.dispatchEvent(new Event("toggle"));
+const isLocked = isA.disabled;
+const key = new KeyboardEvent("keydown", {key: "x", bubbles: true});
+blind.querySelector("summary").dispatchEvent(key);
+const isShown = clip.querySelector(".is-chosen, [aria-checked=true]") !== null;
+isA.click();
+document.title = ["wide", wide.map(e => e.className || e.tagName), "chosen", chosen,
+  "at", position, "locked", isLocked, "shown", isShown, isB.disabled,
+  blind.querySelector("output").textContent.replace(/X was [AB]. [01]/, "")].join(" ");
 </script>"""
 
 
@@ -27,7 +42,7 @@ def _rows():
     return [
         {"system": system, "file": f"clip{clip}", "snr_db": snr, "noise_category": "rain",
          "pesq_wb": 1.2 + 0.3 * index + 0.01 * clip, "stoi": 0.8 + 0.01 * index,
-         "si_sdr_db": snr + 2.0 * index, "note": ""}
+         "si_sdr_db": snr + 2.0 * index, "csig": 3.0, "note": ""}
         for index, system in enumerate(_SYSTEMS)
         for snr in (-5.0, 0.0, 5.0)
         for clip in range(4)
@@ -70,6 +85,7 @@ def _arguments():
         ],
         "details": {"seed": 7, "distill": {"mixup_alpha": 1.0, "taps": [{"a": 1}]}},
         "is_synthetic": True,
+        "comparisons": compare(_rows(), "student <int8>", "noisy"),
     }  # fmt: skip
 
 
@@ -86,6 +102,10 @@ class _Counter(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href")]
 
 
+def _samples(address):
+    return soundfile.read(io.BytesIO(base64.b64decode(address.split(",")[1])))[0]
+
+
 @pytest.fixture
 def report(tmp_path):
     write_report(tmp_path / "report.html", **_arguments())
@@ -95,8 +115,8 @@ def report(tmp_path):
 def test_report_has_players_spectrograms_tables_and_curves(report):
     tags = _Counter(report.read_text()).tags
     assert tags["audio"] == tags["img"] == 4 * 4
-    assert tags["table"] == 3 + 1 + 2  # metrics, models, two groups of settings
-    assert tags["svg"] >= 3 + 3 + len(_SYSTEMS)
+    assert tags["table"] == 4 + 1 + 1 + 2  # metrics, pairs, models, two groups of settings
+    assert tags["svg"] >= 4 + 2 + 3 + len(_SYSTEMS)
 
 
 def test_report_loads_nothing_from_elsewhere(report):
@@ -112,6 +132,54 @@ def test_report_states_the_gain_over_the_noisy_speech(report):
     assert "40,000 parameters, 20 times fewer than teacher" in text
     assert '<div class="value">2.44<small>MMAC/s</small>' in text  # 39000 * 62.5 hops
     assert '<div class="value">18.4<small>kB</small>' in text
+
+
+def test_report_states_paired_differences_and_wins(report):
+    text = report.read_text()
+    assert "Difference to noisy on the same clips" in text
+    assert "<td>+1.20<small>+1.20 to +1.20</small><small>wins 100 %</small></td>" in text
+
+
+def test_report_draws_quality_over_cost_with_published_systems(tmp_path):
+    published = [
+        {"name": "P & Q", "training": "DNS-3", "pesq_wb": 2.0, "dnsmos_ovrl": 2.5,
+         "macs_per_second": 33e6, "bytes": None}
+    ]  # fmt: skip
+    arguments = _arguments()
+    arguments["models"][1]["instructions_per_hop"] = 255972
+    write_report(tmp_path / "r.html", **arguments, published=published)
+    text = (tmp_path / "r.html").read_text()
+    assert text.count('aria-label="PESQ-WB over multiply-adds per second"') == 1
+    assert text.count('aria-label="PESQ-WB over bytes of the network"') == 1
+    assert text.count(">P &amp; Q</text>") == 1
+    assert "P &amp; Q: DNS-3" in text
+    assert "<td>255,972</td>" in text
+
+
+def test_figures_at_the_top_are_those_of_the_system_that_ships(tmp_path):
+    write_report(tmp_path / "report.html", **_arguments(), shipped="teacher")
+    text = (tmp_path / "report.html").read_text()
+    assert '<div class="value">+0.30</div>' in text
+    assert text.count('<tr class="shipped"><th scope="row">teacher</th>') == 4
+
+
+def test_versions_of_a_clip_are_played_at_one_level(tmp_path):
+    arguments = _arguments()
+    signals = arguments["clips"][0]["signals"]
+    signals["noisy"], signals["clean"] = 2.0 * signals["noisy"], 0.3 * signals["clean"]
+    write_report(tmp_path / "report.html", **arguments)
+    sounds = [a for a in _Counter((tmp_path / "report.html").read_text()).addresses if "wav" in a]
+    levels = [active_level_dbfs(_samples(sound)) for sound in sounds[: len(signals)]]
+    assert np.ptp(levels) < 0.05
+    assert max(np.abs(_samples(sound)).max() for sound in sounds) == pytest.approx(0.9, abs=0.01)
+
+
+def test_many_systems_are_all_in_the_tables_and_some_in_the_charts(tmp_path):
+    rows = [{**row, "system": f"s{index}"} for index in range(9) for row in _rows()[:12]]
+    write_report(tmp_path / "report.html", **{**_arguments(), "rows": rows, "comparisons": ()})
+    text = (tmp_path / "report.html").read_text()
+    assert "The first 7 systems are drawn" in text
+    assert text.count('<th scope="row">s8</th>') == 4
 
 
 def test_report_marks_a_loss_of_quality_with_a_minus_sign(tmp_path):
@@ -176,7 +244,8 @@ def test_report_opens_in_a_browser_and_fits_a_phone(report, tmp_path, require_to
     command = (
         f"{chromium} --headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
         "--disable-background-networking --disable-component-update --disable-sync "
-        "--hide-scrollbars --enable-logging=stderr --window-size=500,900 "
+        "--autoplay-policy=no-user-gesture-required --hide-scrollbars "
+        "--enable-logging=stderr --window-size=500,900 "
         f"--user-data-dir={tmp_path / 'profile'} --virtual-time-budget=2000 --dump-dom"
     )
     result = subprocess.run(
@@ -188,6 +257,7 @@ def test_report_opens_in_a_browser_and_fits_a_phone(report, tmp_path, require_to
     )
     assert "CONSOLE" not in result.stderr
     assert 'class="has-script"' in result.stdout
-    assert "<title>wide  chosen 1 at 1.0 s / 1.0 s</title>" in result.stdout
-    assert result.stdout.count('<tr class="shipped">') == 3 + 1
-    assert result.stdout.count('scope="row"') == 3 * len(_SYSTEMS) + 2 + 3
+    assert "<title>wide  chosen 1 at 1.0 s / 1.0 s locked true shown false true" in result.stdout
+    assert re.search(r" of 1 right; by guessing, .* (0.500|1.000).</title>", result.stdout)
+    assert result.stdout.count('<tr class="shipped">') == 4 + 1
+    assert result.stdout.count('scope="row"') == 4 * len(_SYSTEMS) + 1 + 2 + 3

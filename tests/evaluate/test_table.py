@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
+import itertools
 import json
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from lmkd_tf.evaluate.table import summarize, to_markdown, to_terminal
+from lmkd_tf.evaluate.scores import METRICS
+from lmkd_tf.evaluate.table import summarize, summarize_noise_types, to_markdown, to_terminal
+
+_NAMES = map(str, itertools.count())
 
 
 def _row(system, snr_db, pesq, stoi=0.9, si_sdr=1.0):
-    return {"system": system, "file": "a", "snr_db": snr_db, "pesq_wb": pesq, "stoi": stoi,
-            "si_sdr_db": si_sdr}  # fmt: skip
+    return {**dict.fromkeys(METRICS), "system": system, "file": next(_NAMES), "snr_db": snr_db,
+            "pesq_wb": pesq, "stoi": stoi, "si_sdr_db": si_sdr}  # fmt: skip
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_summary_repeats_with_the_same_seed_and_is_plain_json(rows):
 
 
 def test_markdown_has_one_line_per_entry(rows):
-    lines = to_markdown(summarize(rows)).splitlines()
+    lines = to_markdown(summarize(rows), ("pesq_wb", "stoi", "si_sdr_db")).splitlines()
     assert len(lines) == 2 + 8
     assert lines[0] == "| System | SNR | Clips | PESQ-WB | STOI | SI-SDR (dB) |"
     assert lines[3].startswith("| noisy | 5 dB | 1 | 3.00 [3.00, 3.00] | 0.900 [0.900, 0.900] |")
@@ -70,3 +74,29 @@ def test_terminal_table_names_each_system_once(rows):
     text = stream.getvalue()
     assert text.count("noisy") == 1
     assert text.count("mean of SNRs") == 2
+
+
+def test_seeds_are_averaged_per_clip_and_their_spread_is_stated():
+    values = {(seed, file): 2.0 + 0.1 * seed + file for seed in range(3) for file in range(4)}
+    rows = [
+        {**_row("a", 0.0, value), "file": str(file), "seed": seed}
+        for (seed, file), value in values.items()
+    ]
+    entry = _entry(summarize(rows), "a", "all")
+    assert entry["num_seeds"] == 3
+    assert entry["num_clips"] == entry["pesq_wb"]["num_clips"] == 4
+    assert entry["pesq_wb"]["mean"] == pytest.approx(2.1 + 1.5)
+    assert entry["pesq_wb"]["seed_std"] == pytest.approx(0.1)
+    assert "seeds ±0.10" in to_markdown([entry])
+
+
+def test_clips_without_a_known_snr_are_one_group():
+    summary = summarize([_row("a", None, 1.0), _row("a", None, 2.0)])
+    assert [(e["group"], e["pesq_wb"]["mean"]) for e in summary] == [("all", 1.5)]
+
+
+def test_noise_types_are_averaged_apart():
+    clips = ((0.0, 1.0, "wind"), (5.0, 2.0, "rain"), (5.0, 2.0, "wind"))
+    rows = [{**_row("a", snr, pesq), "noise_category": noise} for snr, pesq, noise in clips]
+    means = {e["group"]: e["pesq_wb"]["mean"] for e in summarize_noise_types(rows)}
+    assert means == {"rain": 2.0, "wind": 1.5}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lmkd_tf.metrics.perceptual import pesq_wb, stoi
+from lmkd_tf.metrics.perceptual import estoi, pesq_wb, stoi
 from lmkd_tf.metrics.si_sdr import si_sdr_db
 
 # Two of each speaker, from 2.5 to 17.5 dB.
@@ -38,6 +38,7 @@ def test_published_noisy_figures_are_reproduced(published):
         row = rows[name]
         assert pesq_wb(speech, noisy).value == pytest.approx(float(row["pesq_wb"]), abs=2e-3)
         assert stoi(speech, noisy).value == pytest.approx(float(row["stoi"]), abs=2e-4)
+        assert estoi(speech, noisy).value == pytest.approx(float(row["estoi"]), abs=2e-4)
         assert si_sdr_db(speech, noisy) == pytest.approx(float(row["si_sdr_db"]), abs=2e-3)
 
 
@@ -45,6 +46,7 @@ def test_perfect_estimate_gets_the_best_scores():
     speech = _speechlike()
     assert pesq_wb(speech, speech).value == pytest.approx(4.644, abs=1e-3)  # top of P.862.2
     assert stoi(speech, speech).value == pytest.approx(1.0)
+    assert estoi(speech, speech).value == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,7 @@ def test_perfect_estimate_gets_the_best_scores():
         (pesq_wb, _speechlike(0.1), _speechlike(0.1), "PESQ: Buffer needs to be at least"),
         (stoi, np.zeros(32000), _speechlike(), "STOI: silent reference"),
         (stoi, _speechlike(0.1), _speechlike(0.1), "STOI: less than 0.4 s"),
+        (estoi, _speechlike(0.1), _speechlike(0.1), "ESTOI: less than 0.4 s"),
     ],
 )
 def test_undefined_score_is_none_with_a_note(metric, reference, estimate, note):
@@ -67,7 +70,7 @@ def test_stoi_of_a_silent_estimate_is_zero():
     assert stoi(_speechlike(), np.zeros(32000)).value == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", [pesq_wb, stoi])
+@pytest.mark.parametrize("metric", [pesq_wb, stoi, estoi])
 def test_different_lengths_are_an_error(metric):
     with pytest.raises(ValueError, match=r"\(10,\) and \(9,\)"):
         metric(np.ones(10), np.ones(9))
@@ -81,5 +84,5 @@ def test_missing_package_is_named_with_its_extra(monkeypatch, metric, package):
 
 
 def test_scoring_processes_start_without_keras():
-    program = "import lmkd_tf.metrics.perceptual, sys; sys.exit('keras' in sys.modules)"
+    program = "import lmkd_tf.metrics.utterance, sys; sys.exit('keras' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

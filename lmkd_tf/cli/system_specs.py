@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads `--system` of lmkd-evaluate: which networks and folders are to be scored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmkd_tf.cli.enhance import BACKENDS, choose_backend
+
+if TYPE_CHECKING:
+    from lmkd_tf.data.pipeline import EvaluationClip
+    from lmkd_tf.evaluate.systems import System
+
+ALL_PRESETS = "presets"
+_MODEL_SUFFIXES = (".keras", ".tflite")
+
+
+def read_systems(specs: Sequence[str], clips: "Sequence[EvaluationClip]") -> "list[System]":
+    """Opens what `--system` names.
+
+    Args:
+        specs: `[NAME=]TARGET[@HOW][,TARGET[@HOW]...]` each. A target is a preset, a .keras or
+            .tflite file, or a folder of enhanced files; HOW is a back-end, or the delay of a
+            folder in samples. Several targets are the seeds of one system. `presets` stands
+            for every preset on every arithmetic it has.
+        clips: Clips to be scored.
+
+    Returns:
+        One system per target.
+
+    Raises:
+        ValueError: If a target cannot be used, or a name comes twice.
+        FileNotFoundError: If there is no such file.
+    """
+    parsed = [_parse(spec) for spec in _expanded(specs)]
+    names = ["noisy", *(name for name, _ in parsed)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(
+            "Every system must have a name of its own, other than noisy. "
+            f"Received {', '.join(doubled)} twice. Name them: --system=NAME=TARGET."
+        )
+    return [
+        _open(target, name, seed, clips)
+        for name, targets in parsed
+        for seed, target in enumerate(targets)
+    ]
+
+
+def first_targets(specs: Sequence[str]) -> dict[str, str]:
+    """Returns name -> first target of every system that `--system` names.
+
+    Args:
+        specs: As in `read_systems`.
+    """
+    return {name: targets[0] for name, targets in map(_parse, _expanded(specs))}
+
+
+def describe_cost(spec_target: str) -> dict[str, Any] | None:
+    """Returns what a network costs, for the report; None for a folder.
+
+    Args:
+        spec_target: Target as in `read_systems`, with its back-end.
+
+    Returns:
+        `parameters`, `macs_per_hop`, `bytes`, `arena_bytes` and `note`; None where unknown.
+    """
+    from lmkd_tf.evaluate.cost import float_cost, quantized_cost
+    from lmkd_tf.models.enhancer import load_enhancer
+    from lmkd_tf.models.presets import from_preset, preset_files
+
+    target, how = _split(spec_target)
+    if Path(target).is_dir():
+        return None
+    is_file = Path(target).suffix in _MODEL_SUFFIXES
+    if _backend_of(target, how) == "keras":
+        return float_cost(load_enhancer(target) if is_file else from_preset(target))
+    return quantized_cost(target if is_file else preset_files(target)["tflite"])
+
+
+def _expanded(specs: Sequence[str]) -> list[str]:
+    from lmkd_tf.models.presets import preset_files, preset_names
+
+    expanded = []
+    for spec in specs:
+        if spec != ALL_PRESETS:
+            expanded.append(spec)
+            continue
+        for name in preset_names():
+            expanded.append(f"{name}@keras")
+            if "tflite" in preset_files(name):
+                expanded.append(f"{name}@tflm")
+    return expanded
+
+
+def _parse(spec: str) -> tuple[str, list[str]]:
+    """Returns name and targets of a system."""
+    label, equals, rest = spec.partition("=")
+    targets = (rest if equals else spec).split(",")
+    return (label if equals else _default_name(targets[0])), targets
+
+
+def _split(target: str) -> tuple[str, str | None]:
+    name, at, how = target.rpartition("@")
+    return (name, how) if at else (target, None)
+
+
+def _default_name(spec_target: str) -> str:
+    target, how = _split(spec_target)
+    if Path(target).is_dir():
+        return Path(target).name
+    stem = Path(target).stem if Path(target).suffix in _MODEL_SUFFIXES else target
+    return f"{stem} ({_backend_of(target, how)})"
+
+
+def _backend_of(target: str, how: str | None) -> str:
+    from lmkd_tf.models.presets import preset_files
+
+    if how is not None:
+        if how not in BACKENDS:
+            raise ValueError(
+                f"A network runs on one of {', '.join(BACKENDS)}. "
+                f"Received {target}@{how}. Write for example {target}@tflm."
+            )
+        return how
+    if Path(target).suffix in _MODEL_SUFFIXES:
+        return "keras" if Path(target).suffix == ".keras" else "tflm"
+    return "tflm" if "tflite" in preset_files(target) else "keras"
+
+
+def _open(spec_target: str, name: str, seed: int, clips: "Sequence[EvaluationClip]") -> "System":
+    from lmkd_tf.evaluate.systems import folder_system, network_system
+    from lmkd_tf.models.presets import preset_files
+
+    target, how = _split(spec_target)
+    if Path(target).is_dir():
+        return folder_system(name, target, clips, delay=_delay_of(target, how), seed=seed)
+    backend = _backend_of(target, how)
+    if Path(target).suffix in _MODEL_SUFFIXES:
+        make, files = choose_backend(None, target, backend), [Path(target)]
+    else:
+        make, kept = choose_backend(target, None, backend), preset_files(target)
+        files = [kept["weights" if backend == "keras" else "tflite"]]
+    return network_system(name, make, files, backend=backend, seed=seed)
+
+
+def _delay_of(target: str, how: str | None) -> int | None:
+    try:
+        return None if how is None else int(how)
+    except ValueError as error:
+        raise ValueError(
+            "The delay of a folder is a whole number of samples at 16 kHz. "
+            f"Received {target}@{how}. Write for example {target}@320, or leave it out."
+        ) from error

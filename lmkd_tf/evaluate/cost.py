@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network costs: parameters, work and bytes, for the report."""
+
+from pathlib import Path
+from typing import Any
+
+from lmkd_tf.export.manifest import read_manifest
+from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
+
+
+def float_cost(model: Any) -> dict[str, Any]:
+    """Describes a float network; its bytes are those of the weights in float32.
+
+    Args:
+        model: `SpeechEnhancer`.
+    """
+    parameters = count_parameters(model.core)
+    return {
+        "parameters": parameters,
+        "macs_per_hop": macs_per_frame(model.core),
+        "bytes": 4 * parameters,
+        "arena_bytes": None,
+        "note": "float32; bytes of the weights alone",
+    }
+
+
+def quantized_cost(model_path: str | Path) -> dict[str, Any]:
+    """Describes a quantized network; its bytes are those of the file.
+
+    Args:
+        model_path: `.tflite` file with its manifest beside it.
+
+    Raises:
+        FileNotFoundError: If there is no manifest.
+    """
+    manifest = read_manifest(model_path)
+    return {
+        "parameters": manifest.parameters,
+        "macs_per_hop": manifest.macs_per_hop,
+        "bytes": Path(model_path).stat().st_size,
+        "arena_bytes": manifest.arena_bytes,
+        "note": "TFLite Micro; bytes of the file",
+    }

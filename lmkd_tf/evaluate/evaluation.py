@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores systems, goes on after an interruption, and writes the results."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmkd_tf.config.files import write_json, write_text
+from lmkd_tf.data.pipeline import EvaluationClip
+from lmkd_tf.evaluate.comparison import compare, comparison_markdown
+from lmkd_tf.evaluate.row_store import RowStore
+from lmkd_tf.evaluate.scores import METRICS, score_signals
+from lmkd_tf.evaluate.systems import System
+from lmkd_tf.evaluate.table import summarize, summarize_noise_types, to_markdown, unique
+
+COLUMNS = ("system", "seed", "file", "snr_db", "noise_category", *METRICS, "note")
+# Two scorers that agree differ by the rounding of published figures only.
+_MAX_SCORER_DIFFERENCE = 0.005
+
+
+def score_systems(
+    systems: Sequence[System],
+    clips: Sequence[EvaluationClip],
+    store: RowStore,
+    num_workers: int = 2,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Scores every system on every clip, but for the rows that the store has already.
+
+    Args:
+        systems: Systems to score.
+        clips: Clips with a clean reference.
+        store: Where rows are kept; each is there as soon as it is known.
+        num_workers: Scoring processes; with 0 everything runs in this one.
+        on_progress: Called with (rows known, rows in all, name of the system).
+
+    Returns:
+        Rows of `score_clips` with a `seed`, system after system.
+    """
+    wanted = [(s, c, store.key(s.facts, c)) for s in systems for c in clips]
+    missing = [item for item in wanted if store.get(item[2]) is None]
+
+    def signals() -> Iterator[tuple[str, EvaluationClip, np.ndarray]]:
+        for system, clip, _ in missing:
+            yield system.name, clip, system.enhance(clip)
+
+    num_known = len(wanted) - len(missing)
+    for (_, _, key), row in zip(missing, score_signals(signals(), num_workers), strict=True):
+        store.put(key, row)
+        num_known += 1
+        if on_progress:
+            on_progress(num_known, len(wanted), row["system"])
+    rows = []
+    for system, clip, key in wanted:
+        facts = {"system": system.name, "seed": system.seed, "file": clip.name}
+        rows.append({**(store.get(key) or {}), **facts, "noise_category": clip.noise_category})
+    return rows
+
+
+def read_scores(
+    path: str | Path, clips: Sequence[EvaluationClip], noisy_rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Reads scores per file that were computed before, here or elsewhere.
+
+    If they hold the noisy speech, its PESQ must be ours: so a narrow-band score, another
+    version of the files or another scorer is noticed.
+
+    Args:
+        path: CSV file with the columns `system` (or `peer`), `file` and some of `METRICS`.
+        clips: Clips of this evaluation; other files are left out.
+        noisy_rows: Our rows of the noisy speech.
+
+    Returns:
+        Rows, without those of the noisy speech.
+
+    Raises:
+        ValueError: If a column is missing, a system lacks a clip, or the scorers differ.
+        FileNotFoundError: If there is no such file.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"Scores must be a CSV file. Received {source}, which does not exist. Check the path."
+        )
+    with source.open(encoding="utf-8-sig", newline="") as stream:
+        records = list(csv.DictReader(stream))
+    names = {"system" if "system" in (records or [{}])[0] else "peer", "file", "pesq_wb"}
+    if not records or not names <= records[0].keys():
+        raise ValueError(
+            "A CSV file of scores must have the columns system, file and pesq_wb. "
+            f"Received {source} with {', '.join(records[0]) if records else 'no rows'}. "
+            "Write it with lmkd-evaluate."
+        )
+    by_name = {clip.name: clip for clip in clips}
+    rows = [_row_of(r, by_name[r["file"]]) for r in records if r["file"] in by_name]
+    _check_complete(rows, clips, source)
+    _check_scorer([row for row in rows if row["system"] == "noisy"], noisy_rows, source)
+    return [row for row in rows if row["system"] != "noisy"]
+
+
+def write_results(
+    folder: str | Path,
+    rows: Sequence[dict[str, Any]],
+    baseline: str,
+    record: dict[str, Any],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Writes `scores.json`, `scores.csv` and `scores.md`.
+
+    Args:
+        folder: Folder to write to.
+        rows: Rows of all systems.
+        baseline: System that the others are compared with.
+        record: Command, commit, versions and settings.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        What `scores.json` holds: the record, `summary`, `noise_types`, `comparisons`, `rows`.
+
+    Raises:
+        ValueError: If there is no such baseline.
+    """
+    systems = unique(row["system"] for row in rows)
+    if baseline not in systems:
+        raise ValueError(
+            "The baseline must be one of the systems. "
+            f"Received {baseline!r}; there are {', '.join(systems)}. Use one of these names."
+        )
+    others = [system for system in systems if system != baseline]
+    comparisons = [entry for s in others for entry in compare(rows, s, baseline, seed)]
+    results = {
+        **record,
+        "bootstrap_seed": seed,
+        "summary": summarize(rows, seed),
+        "noise_types": summarize_noise_types(rows, seed),
+        "comparisons": comparisons,
+        "rows": list(rows),
+    }
+    write_text(Path(folder) / "scores.csv", _csv_text(rows))
+    write_text(Path(folder) / "scores.md", _markdown(results, baseline))
+    write_json(Path(folder) / "scores.json", results)
+    return results
+
+
+def _row_of(record: dict[str, str], clip: EvaluationClip) -> dict[str, Any]:
+    snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
+    row: dict[str, Any] = {"system": record.get("system") or record["peer"], "file": clip.name}
+    row.update(seed=int(record.get("seed") or 0), snr_db=snr_db)
+    row["noise_category"] = clip.noise_category
+    row.update({m: float(record[m]) if record.get(m) else None for m in METRICS})
+    return {**row, "note": record.get("note") or ""}
+
+
+def _check_complete(
+    rows: Sequence[dict[str, Any]], clips: Sequence[EvaluationClip], source: Path
+) -> None:
+    counts = dict.fromkeys(unique(row["system"] for row in rows), 0)
+    for row in rows:
+        counts[row["system"]] += row["seed"] == 0
+    short = {name: count for name, count in counts.items() if count != len(clips)}
+    if short or not counts:
+        raise ValueError(
+            f"Scores of earlier runs must cover the same {len(clips)} clips, each once. "
+            f"Received {source} with {short or 'none of them'}. Use the scores of this benchmark."
+        )
+
+
+def _check_scorer(
+    theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]], source: Path
+) -> None:
+    known = {row["file"]: row["pesq_wb"] for row in ours}
+    for row in theirs:
+        own, other = known.get(row["file"]), row["pesq_wb"]
+        if None not in (own, other) and abs(own - other) > _MAX_SCORER_DIFFERENCE:
+            raise ValueError(
+                "Scores of another run must come from the same scorer, so the noisy speech must "
+                f"have the same wide-band PESQ. Received {other} for {row['file']} in "
+                f"{source}, which is {own:.4f} here. Score those files with lmkd-evaluate."
+            )
+
+
+def _csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer: Any = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"seed": 0, **row} for row in rows)
+    return stream.getvalue()
+
+
+def _markdown(results: dict[str, Any], baseline: str) -> str:
+    facts = (
+        f"Commit {results['git_commit'] or 'unknown'}, version {results['version']}, bootstrap "
+        f"seed {results['bootstrap_seed']}. In brackets: 95 % bootstrap intervals over clips. "
+        "PESQ is wide-band (ITU-T P.862.2). PESQ, STOI, ESTOI, SI-SDR, CSIG and COVL do not "
+        "depend on the level of the estimate; SegSNR, CBAK and DNSMOS do."
+    )
+    lines = [f"`{results['command']}`", "", facts, "", to_markdown(results["summary"])]
+    if results["comparisons"]:
+        lines += [f"Difference to {baseline} on the same clips, and the share of clips won:", ""]
+        lines.append(comparison_markdown(results["comparisons"]))
+    if len({entry["group"] for entry in results["noise_types"]}) > 1:
+        lines += ["By type of noise:", ""]
+        lines.append(to_markdown(results["noise_types"], group_title="Noise"))
+    versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items() if v)
+    return "\n".join([*lines, f"Versions: {versions}."]) + "\n"

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib.util
+import socket
+
+import pytest
+from absl import flags
+
+from lmkd_tf.cli import demo
+
+
+def _run(*arguments):
+    values = flags.FlagValues()
+    demo.define_flags(values)
+    return demo.main(values(["lmkd-demo", *arguments]), values)
+
+
+def test_program_takes_flags_only():
+    with pytest.raises(ValueError, match=r"takes flags only. Received \['x'\]"):
+        _run("x")
+
+
+def test_missing_packages_are_named_with_the_extra(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name)
+    )
+    with pytest.raises(ImportError, match=r'without uvicorn. Run: pip install "lmkd-tf\[demo\]"'):
+        _run()
+
+
+def test_network_that_cannot_be_opened_is_an_error_before_a_port_is_taken():
+    with pytest.raises(ValueError, match="Received 'huge'"):
+        _run("--preset=huge")
+
+
+def test_taken_port_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"Received 127.0.0.1:{port}, which cannot be used"):
+            _run(f"--port={port}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import soundfile
+
+from lmkd_tf.cli.system_specs import describe_cost, first_targets, read_systems
+from lmkd_tf.data.pipeline import EvaluationClip
+from lmkd_tf.models.presets import preset_files, preset_names
+
+
+@pytest.fixture
+def clips():
+    speech = (0.1 * np.random.default_rng(0).standard_normal(4000)).astype(np.float32)
+    return [EvaluationClip("a", speech, speech, 5.0, "hiss")]
+
+
+@pytest.fixture
+def folder(tmp_path, clips):
+    path = tmp_path / "theirs"
+    path.mkdir()
+    soundfile.write(path / "a.wav", np.concatenate([np.zeros(320), clips[0].noisy]), 16000)
+    return path
+
+
+def _facts(systems):
+    return [(system.name, system.seed, system.facts["kind"]) for system in systems]
+
+
+def test_presets_files_and_folders_are_opened_under_their_names(clips, folder):
+    int8 = preset_files("nano")["tflite"]
+    specs = ["nano", "nano@keras", f"mine={int8}@tflite", str(folder), f"late={folder}@0"]
+    systems = read_systems(specs, clips)
+    assert _facts(systems) == [
+        ("nano (tflm)", 0, "network"), ("nano (keras)", 0, "network"), ("mine", 0, "network"),
+        ("theirs", 0, "folder"), ("late", 0, "folder")]  # fmt: skip
+    assert [s.facts.get("backend") for s in systems[:3]] == ["tflm", "keras", "tflite"]
+    assert [s.facts["delay_samples"] for s in systems[3:]] == [320, 0]
+    assert first_targets(specs)["theirs"] == str(folder)
+
+
+def test_several_targets_are_seeds_of_one_system(clips, folder):
+    systems = read_systems([f"kd={folder},{folder}@0,nano"], clips)
+    assert [(s.name, s.seed) for s in systems] == [("kd", 0), ("kd", 1), ("kd", 2)]
+
+
+def test_presets_stands_for_all_of_them(clips):
+    names = [system.name for system in read_systems(["presets"], clips)]
+    assert {f"{name} (keras)" for name in preset_names()} <= set(names)
+    assert "nano (tflm)" in names
+    assert "wide (tflm)" not in names
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        (["nano", "nano"], r"name of its own.*Received nano \(tflm\) twice"),
+        (["noisy=nano"], "Received noisy twice"),
+        (["nano@gpu"], r"one of keras, tflite, tflm, firmware. Received nano@gpu"),
+        (["huge"], "must ship with the package. Received 'huge'"),
+        (["wide@tflm"], "float only"),
+    ],
+)
+def test_specs_that_cannot_be_used_are_refused(clips, specs, message):
+    with pytest.raises(ValueError, match=message):
+        read_systems(specs, clips)
+
+
+def test_delay_that_is_no_number_is_refused(clips, folder):
+    with pytest.raises(ValueError, match=r"whole number of samples.*Received .*@soon"):
+        read_systems([f"{folder}@soon"], clips)
+
+
+def test_cost_of_a_network_is_that_of_its_file(folder):
+    path = preset_files("nano")["tflite"]
+    costs = [describe_cost(target) for target in ("nano", str(path), "wide")]
+    num_bytes = [cost["bytes"] for cost in costs if cost]
+    assert num_bytes == [path.stat().st_size, path.stat().st_size, 4 * 940289]
+    assert describe_cost(str(folder)) is None
