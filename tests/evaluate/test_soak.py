@@ -11,23 +11,23 @@ from lmkd_tf.evaluate.backends import open_backend
 from lmkd_tf.evaluate.streaming import StreamingEnhancer
 from lmkd_tf.models.presets import preset_files, preset_names
 
-RATE_HZ = 16000
+SECOND = 63 * 256  # samples; whole hops, so that every second meets the same frames
 STUDENTS = [name for name in preset_names() if "tflite" in preset_files(name)]
-TIME = np.arange(RATE_HZ)
-NOISE = np.random.default_rng(0).uniform(-1, 1, RATE_HZ)
+TIME = np.arange(SECOND)
+NOISE = np.random.default_rng(0).uniform(-1, 1, SECOND)
 # A second of each in turns.
 DIFFICULT = {
-    "silence": np.zeros(RATE_HZ),
+    "silence": np.zeros(SECOND),
     "full_scale_square": np.where(TIME % 80 < 40, 1.0, -1.0),
-    "constant": np.ones(RATE_HZ),
+    "constant": np.ones(SECOND),
     "nyquist": np.where(TIME % 2, 1.0, -1.0),
     "noise": NOISE,
-    "negative_constant": -np.ones(RATE_HZ),
+    "negative_constant": -np.ones(SECOND),
     "below_one_step": 1e-5 * NOISE,
     "impulses": np.where(TIME % 4000, 0.0, 1.0),
 }
 # Two seconds of silence outlast the memory of the students, so what follows starts afresh.
-PROBE = np.concatenate([np.zeros(2 * RATE_HZ), 0.3 * NOISE]).astype(np.float32)
+PROBE = np.concatenate([np.zeros(2 * SECOND), 0.3 * NOISE]).astype(np.float32)
 
 
 @pytest.fixture(params=STUDENTS)
@@ -37,7 +37,7 @@ def enhancer(request):
 
 def _after_silence(enhancer):
     """What comes out of the probe's noise."""
-    return enhancer.feed(PROBE)[-RATE_HZ + 512 :]
+    return enhancer.feed(PROBE)[-SECOND + 512 :]
 
 
 @pytest.mark.parametrize("seconds", [40, pytest.param(3600, marks=pytest.mark.slow)])
@@ -59,12 +59,12 @@ def test_hours_of_difficult_audio_leave_no_trace(enhancer, seconds):
 
 @pytest.mark.parametrize("kind", DIFFICULT)
 def test_output_after_a_reset_is_that_of_a_fresh_run(enhancer, kind):
-    fresh = enhancer.enhance(PROBE[RATE_HZ:])
+    fresh = enhancer.enhance(PROBE[SECOND:])
     enhancer.feed(DIFFICULT[kind][: 3000 + 17].astype(np.float32))
     enhancer.reset()
-    parts = [enhancer.feed(PROBE[RATE_HZ:]), enhancer.flush()]
+    parts = [enhancer.feed(PROBE[SECOND:]), enhancer.flush()]
     np.testing.assert_array_equal(np.concatenate(parts), fresh)
 
 
 def test_silence_stays_silent(enhancer):
-    assert not enhancer.enhance(np.zeros(5 * RATE_HZ, np.float32)).any()
+    assert not enhancer.enhance(np.zeros(5 * SECOND, np.float32)).any()
