@@ -113,7 +113,7 @@ class _Bench:
         from lmkd_tf.compress.twin import make_twin
         from lmkd_tf.evaluate.backends import StepBackend
         from lmkd_tf.evaluate.streaming import StreamingEnhancer
-        from lmkd_tf.export.tflite import export_int8
+        from lmkd_tf.export.tflite import to_tflite
 
         twin = make_twin(core_builder(config.student), student.core)
         quantized = quantize(twin)
@@ -122,7 +122,7 @@ class _Bench:
         weights = folder / "quantized.weights.h5"
         quantized.save_weights(str(weights))
         network = {"architecture": config.student.architecture, "size": config.student.size}
-        export_int8(folder / "student.tflite", **network, weights=weights, stft=config.stft)
+        to_tflite(weights, folder / "student.tflite", **network, stft=config.stft)
         return StreamingEnhancer(StepBackend(folder / "student.tflite", "tflm")).enhance
 
 

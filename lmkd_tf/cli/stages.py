@@ -2,24 +2,32 @@
 """The stages that compress and export, each from a configuration and a folder to files."""
 
 import functools
+import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from absl import logging
 
 from lmkd_tf.cli.train_stages import Audio, build_network, compiled_distiller, save_model
 from lmkd_tf.cli.training import fit_stage
 from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
 from lmkd_tf.compress.quantization import calibrate_ranges, quantize
+from lmkd_tf.compress.structured import shrink
 from lmkd_tf.compress.twin import make_twin
 from lmkd_tf.config.files import atomic_path, write_json
 from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
+from lmkd_tf.data.pipeline import EVALUATION_SEED
+from lmkd_tf.distill.distiller import LatentMixupDistiller
+from lmkd_tf.export.calibration import Calibration
 from lmkd_tf.export.manifest import manifest_path
-from lmkd_tf.export.tflite import export_int8, export_int16
+from lmkd_tf.export.tflite import to_tflite
+from lmkd_tf.firmware.bundle import write_bundle
+from lmkd_tf.firmware.emulator import FIRMWARE
 from lmkd_tf.firmware.generate import generate
 from lmkd_tf.models import SpeechEnhancer
 from lmkd_tf.models.builder import build_core
@@ -46,10 +54,16 @@ def core_builder(model: ModelConfig) -> Callable[..., Any]:
     return functools.partial(build_core, model.architecture, **model.size)
 
 
+def compressed_student(config: ExperimentConfig) -> ModelConfig:
+    """Returns the network of the student after structured pruning."""
+    channels = config.compress.channels
+    return config.student if channels is None else replace(config.student, channels=channels)
+
+
 def prune_student(
     config: ExperimentConfig, audio: Audio, folder: Path, inputs: Inputs, callbacks: list[Any]
 ) -> None:
-    """Prunes the student under the distiller; `pruned.keras`, `sparsity.json`.
+    """Shrinks and prunes the student under the distiller; `pruned.keras`, `sparsity.json`.
 
     Args:
         config: Resolved configuration.
@@ -58,13 +72,25 @@ def prune_student(
         inputs: Networks and projectors to start from.
         callbacks: Callbacks for `fit`, such as progress.
     """
-    train = config.compress.pruning
-    num_steps = train.epochs * train.steps_per_epoch
-    core = make_twin(core_builder(config.student), inputs.student.core)
-    pruned = prune(core, sparsity=config.compress.sparsity, num_steps=num_steps)
+    settings, train = config.compress, config.compress.pruning
+    core, smaller = inputs.student.core, compressed_student(config)
+    if settings.channels is not None:
+        noisy = next(iter(audio.validation(train)))[0]["first_view"]
+        features, _ = inputs.student.analyze(noisy)
+        core = shrink(
+            core_builder(config.student), core, channels=settings.channels, features=features
+        )
+    pruned = prune(
+        make_twin(core_builder(smaller), core),
+        sparsity=settings.sparsity,
+        num_steps=train.epochs * train.steps_per_epoch,
+        schedule=settings.schedule,
+        pattern=settings.pattern,
+        excluded=settings.excluded,
+    )
     callbacks = [PruningStep(pruned), *callbacks]
     _fit_twin(config, audio, folder, inputs, pruned, train, callbacks)
-    result = build_network(config.student, config)
+    result = build_network(smaller, config)
     result.core.set_weights(strip_pruning(pruned).get_weights())
     write_json(folder / "sparsity.json", kernel_sparsity(result.core))
     save_model(result, folder / "pruned.keras")
@@ -83,7 +109,7 @@ def quantize_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     train = config.compress.quantization
-    twin = make_twin(core_builder(config.student), inputs.student.core)
+    twin = make_twin(core_builder(compressed_student(config)), inputs.student.core)
     quantized = quantize(twin)
     noisy = (views["first_view"] for views, _ in audio.validation(train))
     calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
@@ -95,7 +121,7 @@ def quantize_student(
 
 
 def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources: Path) -> None:
-    """Exports int8 and int16 step graphs with manifests, and the C arrays of int8.
+    """Exports int8 and int16 step graphs with manifests; C sources and firmware bundle of int8.
 
     Args:
         config: Resolved configuration.
@@ -103,20 +129,26 @@ def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources
         folder: Where the results go.
         sources: Work directory with the finished stages `pruned` and `quantized`.
     """
-    network = {"architecture": config.student.architecture, "size": config.student.size}
+    student = compressed_student(config)
+    network = {"architecture": student.architecture, "size": student.size}
     weights = sources / "quantized" / "quantized.weights.h5"
     name = config.student.architecture
     output = folder / f"{name}_int8.tflite"
-    export_int8(output, **network, weights=weights, stft=config.stft)
+    to_tflite(weights, output, **network, stft=config.stft)
     pruned = load_enhancer(sources / "pruned" / "pruned.keras")
-    export_int16(
+    to_tflite(
+        pruned.core,
         folder / f"{name}_int16.tflite",
         **network,
-        core=pruned.core,
-        calibration=_calibration_features(config, audio, pruned),
         stft=config.stft,
+        dtype="int16",
+        calibration=draw_calibration(config, audio, pruned),
     )
     generate(manifest_path(output), folder / "c")
+    if (FIRMWARE / "src").is_dir():
+        write_bundle(output, folder / "bundle")
+    else:
+        logging.warning("No firmware bundle: it holds C sources, which a checkout has.")
 
 
 def _require_room(folder: Path, num_bytes: int) -> None:
@@ -134,27 +166,46 @@ def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
     keras.utils.set_random_seed(config.seed)
     student = SpeechEnhancer(core, config.stft)
     distiller = compiled_distiller(config, inputs.teacher, student, train)
-    with np.load(inputs.projectors) as stored:
-        weights = [stored[name] for name in stored.files]
-    for projector in distiller.projectors:
-        count = len(projector.weights)
-        projector.set_weights(weights[:count])
-        weights = weights[count:]
+    _load_projectors(distiller, inputs.projectors)
     pairs, callbacks = audio.training(train, 0), [*audio.watchers(train, 0), *callbacks]
     fit_stage(
         distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False
     )
 
 
-def _calibration_features(
-    config: ExperimentConfig, audio: Audio, model: SpeechEnhancer
-) -> np.ndarray:
-    """Returns features `(T, E)` of consecutive noisy validation frames."""
+def _load_projectors(distiller: LatentMixupDistiller, path: Path) -> None:
+    """Goes on with the trained projectors; those of a student that was shrunk start anew."""
+    with np.load(path) as stored:
+        weights = [stored[name] for name in stored.files]
+    for projector in distiller.projectors:
+        count = len(projector.weights)
+        own, weights = weights[:count], weights[count:]
+        if [w.shape for w in own] == [tuple(w.shape) for w in projector.weights]:
+            projector.set_weights(own)
+
+
+def draw_calibration(
+    config: ExperimentConfig, audio: Audio, model: SpeechEnhancer, seed: int = EVALUATION_SEED
+) -> Calibration:
+    """Draws consecutive noisy frames of the validation split.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        model: Network whose features are wanted.
+        seed: Seed of the draw.
+
+    Returns:
+        The frames, with their seed and recordings.
+    """
+    wanted, batch_size = config.compress.num_calibration_frames, 8
+    source = audio.pair_source(batch_size, split="valid", seed=seed)
     frames: list[np.ndarray] = []
-    wanted = config.compress.num_calibration_frames
-    for views, _ in audio.validation(config.compress.quantization):
-        features, _ = model.analyze(views["first_view"])
+    files: dict[str, None] = {}
+    for index in itertools.count():
+        features, _ = model.analyze(source.batch(index)[0])
         frames += list(keras.ops.convert_to_numpy(features)[:, :, 0].reshape(-1, model.num_bands))
+        files |= {"/".join(Path(name).parts[-3:]): None for name in source.files(index)}
         if len(frames) >= wanted:
             break
-    return np.stack(frames[:wanted])
+    return Calibration(np.stack(frames[:wanted]), seed, tuple(files))

@@ -103,15 +103,17 @@ class Audio:
         )
         return pairs.map(_both_views) if is_joined else pairs
 
-    def pair_source(self, batch_size: int) -> PairSource:
-        """Returns the source of the training pairs."""
+    def pair_source(
+        self, batch_size: int, split: str = "train", seed: int | None = None
+    ) -> PairSource:
+        """Returns the source of the pairs of a split; the seed is the configuration's own."""
         return PairSource(
-            self.store("speech", "train"),
-            self.store("noise", "train"),
+            self.store("speech", split),
+            self.store("noise", split),
             self._mix_settings(),
             batch_size,
-            self._config.seed,
-            self._rooms("train"),
+            self._config.seed if seed is None else seed,
+            self._rooms(split),
         )
 
     def nan_guard(self, train: TrainConfig, first_step: int) -> RaiseOnNan:

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 import tf_keras
 
+from lmkd_tf.compress.recurrence import (
+    fake_quantized_gru,
+    observed_extremes,
+    recurrence_config,
+    recurrences_of,
+)
 from lmkd_tf.compress.toolkit import load_tfmot
 from lmkd_tf.compress.twin import CoreBuilder
+from lmkd_tf.models.gru import plain_gru
 from lmkd_tf.models.layers import state_concatenate
 
 
@@ -18,38 +25,128 @@ def quantize(core: Any) -> Any:
 
     Weights are int8 per channel and activations int8 per tensor, with batch
     normalization folded, as the int8 converter will do it. Zeros of a pruned
-    core stay zero (tfmot's prune-preserving scheme).
+    core stay zero (tfmot's prune-preserving scheme). Products, differences and
+    the plain recurrence, for which tfmot has no rule, get rules of our own.
 
     Args:
         core: `tf_keras` core, stripped of pruning wrappers.
 
     Returns:
         `tf_keras` core to train on.
+
+    Raises:
+        ValueError: If the core is no flat functional graph or holds a layer that cannot be
+            quantized, naming it and what to use instead.
     """
+    check_quantizable(core)
     tfmot = load_tfmot()
     api = tfmot.quantization.keras
-    no_range = _no_range_config(api)
-    joined = state_concatenate(tf_keras)
+    no_range, output_range = _no_range_config(api), _output_range_config(api)
+    recurrence, joined = recurrence_config(), state_concatenate(tf_keras)
+    recurrent, rounding = plain_gru(tf_keras), fake_quantized_gru()
 
     def annotate(layer: Any) -> Any:
         if isinstance(layer, tf_keras.layers.InputLayer):
             return layer
-        # The two inputs of a state join have one common range already.
-        config = no_range() if isinstance(layer, joined) else None
+        config = None
+        # The two inputs of a state join have one common range already, and what only moves
+        # values has the range of its input.
+        if isinstance(layer, (joined, tf_keras.layers.Permute)):
+            config = no_range()
+        elif isinstance(layer, (tf_keras.layers.Multiply, tf_keras.layers.Subtract)):
+            config = output_range()
+        elif isinstance(layer, recurrent):
+            layer, config = rounding.from_config(layer.get_config()), recurrence()
         return api.quantize_annotate_layer(layer, config)
 
-    with api.quantize_scope({"_NoRange": no_range, joined.__name__: joined}):
+    scope = {kind.__name__: kind for kind in (no_range, output_range, recurrence, joined, rounding)}
+    with api.quantize_scope(scope):
         annotated = tf_keras.models.clone_model(core, clone_function=annotate)
-        annotated.set_weights(core.get_weights())
+        _copy_weights(core, annotated)
         scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
         return api.quantize_apply(annotated, scheme)
 
 
+def _copy_weights(core: Any, annotated: Any) -> None:
+    for layer in annotated.layers:
+        own = getattr(layer, "layer", layer)
+        weights = core.get_layer(own.name).get_weights()
+        # A recurrence has its ranges behind its kernels; they are new.
+        own.set_weights([*weights, *own.get_weights()[len(weights) :]])
+
+
+def check_quantizable(core: Any) -> None:
+    """Refuses what would stay float in the int8 graph, or fail in the converter.
+
+    Args:
+        core: `tf_keras` core.
+
+    Raises:
+        ValueError: If the core is no flat functional graph or holds a layer that cannot be
+            quantized, naming it and what to use instead.
+    """
+    if not getattr(core, "_is_graph_network", False):
+        raise ValueError(
+            "A student to be quantized must be a functional model. "
+            f"Received a {type(core).__name__}. Build it with Model(inputs, outputs) from layers."
+        )
+    for layer in core.layers:
+        reason = _why_not(layer)
+        if reason:
+            raise ValueError(
+                "Every layer of a student must have a form in integers. "
+                f"Received {layer.name!r}, a {type(layer).__name__}: {reason}."
+            )
+
+
+def _why_not(layer: Any) -> str | None:
+    kind = type(layer).__name__
+    if isinstance(layer, tf_keras.Model):
+        return "a model within a model. Use its layers in the outer model"
+    if kind in _REMEDIES:
+        return _REMEDIES[kind]
+    if kind == "BatchNormalization":
+        before = type(layer.input._keras_history.layer).__name__
+        if before not in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose"):
+            return f"behind a {before} it would stay float. Put it behind a convolution"
+    elif kind == "Activation" and layer.get_config()["activation"] not in _ACTIVATIONS:
+        return f"its function has no integer form. Use one of {', '.join(_ACTIVATIONS)}"
+    elif kind not in _QUANTIZABLE:
+        return f"no rule for it is known. Use one of {', '.join(sorted(_QUANTIZABLE))}"
+    return None
+
+
+_ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh")
+_QUANTIZABLE = {
+    "InputLayer", "Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense", "BatchNormalization",
+    "ReLU", "Activation", "Add", "Multiply", "Subtract", "Concatenate", "StateConcatenate",
+    "Cropping2D", "ZeroPadding2D", "Reshape", "Permute", "AveragePooling2D", "MaxPooling2D",
+    "Dropout", "PlainGru",
+}  # fmt: skip
+_RECURRENCE = "a loop in the graph. Use lmkd_tf.models.gru, whose state goes in and out"
+_REMEDIES = {
+    "LayerNormalization": "int8 does not survive it. Use BatchNormalization behind a convolution",
+    "PReLU": "it has no 16-bit kernel. Use ReLU",
+    "LeakyReLU": "its kernels differ between runtimes. Use ReLU",
+    "GRU": _RECURRENCE,
+    "LSTM": _RECURRENCE,
+    "SimpleRNN": _RECURRENCE,
+    "RNN": _RECURRENCE,
+    "Bidirectional": "it needs the future. Use causal layers",
+    "Lambda": "its code cannot be read. Use a layer in its place",
+    "TFOpLambda": "an operator without a layer. Use the layer of that name, such as Multiply",
+    "SlicingOpLambda": "an operator without a layer. Use Cropping2D",
+    "Conv1D": "tfmot does not know it. Use Conv2D on (B, T, 1, C)",
+    "SeparableConv1D": "tfmot does not know it. Use DepthwiseConv2D and Conv2D",
+}
+
+
 def calibrate_ranges(quantized: Any, core: Any, batches: Iterable[Any]) -> None:
-    """Starts every activation range at what the float core produces.
+    """Starts every activation range at what the float core produces, and kernels at their own.
 
     tfmot starts at [-6, 6] and moves by a thousandth per step, so without this a
-    stage of a few hundred steps ends with ranges several times too wide.
+    stage of a few hundred steps ends with ranges several times too wide. Kernels get
+    theirs at the first training step; an export without training needs them before.
 
     Args:
         quantized: Core returned by `quantize`; its ranges are changed.
@@ -60,12 +157,18 @@ def calibrate_ranges(quantized: Any, core: Any, batches: Iterable[Any]) -> None:
     Raises:
         ValueError: If there is no batch.
     """
-    ranges = dict(_activation_ranges(quantized))
+    recurrences = dict(recurrences_of(quantized))
+    found = dict(_activation_ranges(quantized))
+    ranges = {name: own for name, own in found.items() if name not in recurrences}
     probe = tf_keras.Model(core.inputs, [core.get_layer(name).output for name in ranges])
-    extremes = [
-        [(np.min(value), np.max(value)) for value in probe(features, training=False)]
-        for features in batches
-    ]
+    extremes: list[Any] = []
+    within: dict[str, list[Any]] = {name: [] for name in recurrences}
+    for features in batches:
+        extremes.append([(np.min(v), np.max(v)) for v in probe(features, training=False)])
+        for name, seen in within.items():
+            layer = core.get_layer(name)
+            gates = tf_keras.Model(core.inputs, layer.input)(features, training=False)
+            seen.append(observed_extremes(layer, gates))
     if not extremes:
         raise ValueError(
             "Calibration needs at least one batch of features. "
@@ -74,6 +177,32 @@ def calibrate_ranges(quantized: Any, core: Any, batches: Iterable[Any]) -> None:
     for own, (low, high) in zip(ranges.values(), np.mean(extremes, axis=0), strict=True):
         own["min"].assign(min(low, 0.0))
         own["max"].assign(max(high, 0.0))
+    _start_kernel_ranges(quantized)
+    for name, seen in within.items():
+        recurrences[name].set_limits(
+            {n: tuple(np.mean([e[n] for e in seen], axis=0)) for n in seen[0]}
+        )
+
+
+def _start_kernel_ranges(quantized: Any) -> None:
+    variables = {
+        tuple(part.removeprefix("quant_") for part in v.name.split(":")[0].split("/")[-2:]): v
+        for v in quantized.variables
+    }
+    for (layer, leaf), kernel in variables.items():
+        low, high = (variables.get((layer, f"{leaf}_{end}")) for end in ("min", "max"))
+        if low is not None and high is not None:
+            values = np.abs(kernel.numpy()).reshape(-1, kernel.shape[-1])
+            largest = values.max(axis=0) if len(low.shape) else values.max()
+            low.assign(-np.broadcast_to(largest, low.shape))
+            high.assign(np.broadcast_to(largest, high.shape))
+
+
+def ranges_of(quantized: Any) -> dict[str, tuple[float, float]]:
+    """Returns the range of every activation, by the name of the float layer it belongs to."""
+    return {
+        name: (float(own["min"]), float(own["max"])) for name, own in _activation_ranges(quantized)
+    }
 
 
 def _activation_ranges(quantized: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,7 +211,7 @@ def _activation_ranges(quantized: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         if type(layer).__name__ == "QuantizeLayer":
             yield layer.input.name, _range_of(layer)
             continue
-        found = _range_of(layer, ("output_", "post_activation_"))
+        found = _own_range(layer)
         if found:
             yield layer.name.removeprefix("quant_"), found
 
@@ -143,15 +272,29 @@ def _copy_input_ranges(step: Any, quantized: Any) -> None:
     features_range = _range_of(next(_input_quantizers(quantized)))
     for layer in _input_quantizers(step):
         name = layer.input.name
-        if name.startswith("state_"):
-            context = step.get_layer(f"quant_context_{name.removeprefix('state_')}")
-            filling = context.input[1]  # the new frames beside the state
-            values = _range_of(step.get_layer(filling.name.split("/")[0]))
-        else:
-            values = features_range
+        values = _range_of_state(step, name) if name.startswith("state_") else features_range
         own = _range_of(layer)
         own["min"].assign(values["min"])
         own["max"].assign(values["max"])
+
+
+def _range_of_state(step: Any, name: str) -> dict[str, Any]:
+    """Returns the range of the layer whose output fills a state.
+
+    `next_<state>` is cropped from a join of the state and the new frames.
+    """
+    join = step.get_layer(f"quant_next_{name}").input._keras_history.layer
+    layer = join.input[1]._keras_history.layer
+    while not (found := _own_range(layer)):  # what only moves values has the range of its input
+        layer = layer.input._keras_history.layer
+    return found
+
+
+def _own_range(layer: Any) -> dict[str, Any]:
+    inner = getattr(layer, "layer", None)
+    if isinstance(inner, fake_quantized_gru()):
+        return dict(zip(("min", "max"), inner.limits_of("state"), strict=True))
+    return _range_of(layer, ("output_", "post_activation_"))
 
 
 def _input_quantizers(core: Any):
@@ -167,6 +310,20 @@ def _range_of(layer: Any, prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
         if tail in ("min", "max") and name.startswith(prefixes):
             found[tail] = variable
     return found
+
+
+def _output_range_config(api: Any) -> type:
+    class _OutputRange(_no_range_config(api)):
+        """Gives the output of a layer a range, which moves with what it sees in training."""
+
+        def get_output_quantizers(self, layer):
+            return [
+                api.quantizers.MovingAverageQuantizer(
+                    num_bits=8, per_axis=False, symmetric=False, narrow_range=False
+                )
+            ]
+
+    return _OutputRange
 
 
 def _no_range_config(api: Any) -> type:

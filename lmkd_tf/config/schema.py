@@ -366,18 +366,32 @@ class DistillConfig:
         return {n: v for n, v in settings.items() if n not in own and v is not None}
 
 
+_PRUNING_CHOICES = {
+    "pattern": ("unstructured", "1x4", "1x16", "2:4"),
+    "schedule": ("polynomial", "constant"),
+}
+
+
 @dataclass(frozen=True)
 class CompressConfig:
     """Pruning and quantization-aware training.
 
     Args:
+        channels: Channels that structured pruning keeps before anything else; None keeps all.
         sparsity: Share of zeros in every pruned kernel, in [0, 1).
+        pattern: Where zeros may lie: `"unstructured"`, `"1x4"`, `"1x16"` or `"2:4"`.
+        schedule: How the share grows: `"polynomial"` or `"constant"`.
+        excluded: Layers that are not pruned.
         pruning: Training during pruning.
         quantization: Training with fake quantization.
         num_calibration_frames: Frames for post-training int16x8 calibration.
     """
 
+    channels: int | None = None
     sparsity: float = 0.5
+    pattern: str = "unstructured"
+    schedule: str = "polynomial"
+    excluded: tuple[str, ...] = ()
     pruning: TrainConfig = field(default_factory=TrainConfig)
     quantization: TrainConfig = field(default_factory=TrainConfig)
     num_calibration_frames: int = 1000
@@ -395,6 +409,20 @@ class CompressConfig:
                 f"{value!r}",
                 "Set it for the stages before.",
             )
+        _require_positive("compress.channels", 1 if self.channels is None else self.channels)
+        for name, known in _PRUNING_CHOICES.items():
+            _require(
+                getattr(self, name) in known,
+                f"`compress.{name}` must be one of {', '.join(known)}.",
+                f"{getattr(self, name)!r}",
+                f"Use {known[0]!r}.",
+            )
+        _require(
+            self.pattern != "2:4" or (self.sparsity == 0.5 and self.schedule == "constant"),
+            "The pattern 2:4 has half of the weights zero from the first step on.",
+            f"sparsity={self.sparsity}, schedule={self.schedule!r}",
+            "Use 0.5 and 'constant'.",
+        )
         _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
 
 

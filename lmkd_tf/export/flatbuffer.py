@@ -2,7 +2,7 @@
 """Reads a `.tflite` file as data: tensors, operators, work."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ class Tensor:
         scale: Quantization step (first channel), 0 if not quantized.
         zero_point: Quantized value of zero.
         is_constant: Whether the file holds its values.
+        is_static: Whether every size is fixed.
+        is_variable: Whether it keeps its value between invocations.
+        scales: Quantization steps, one per channel or one in all; empty if not quantized.
     """
 
     name: str
@@ -29,6 +32,24 @@ class Tensor:
     scale: float
     zero_point: int
     is_constant: bool
+    is_static: bool = True
+    is_variable: bool = False
+    scales: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of a graph.
+
+    Args:
+        name: Name in the schema, such as `"CONV_2D"`.
+        inputs: Tensors it reads, absent ones left out.
+        outputs: Tensors it writes.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -39,15 +60,24 @@ class Graph:
         tensors: All tensors.
         inputs: Input tensors in the order of the interpreter.
         outputs: Output tensors in the order of the interpreter.
-        operators: Names of the operators in order of execution.
+        nodes: Operators in order of execution.
         macs: Multiply-accumulate operations of one invocation.
+        num_graphs: Graphs in the file; the others are bodies of loops and branches.
+        metadata: Content of the entries of the file's metadata, by name.
     """
 
     tensors: tuple[Tensor, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    operators: tuple[str, ...]
+    nodes: tuple[Node, ...]
     macs: int
+    num_graphs: int = 1
+    metadata: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Names of the operators in order of execution."""
+        return tuple(node.name for node in self.nodes)
 
     @property
     def num_parameters(self) -> int:
@@ -68,16 +98,20 @@ def read_graph(path: str | Path) -> Graph:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not a `.tflite` model.
     """
-    content = _read_model_bytes(Path(path))
+    content = read_model_bytes(path)
     schema = import_litert("schema_py_generated")
     try:
         model = schema.ModelT.InitFromPackedBuf(content, 0)
         graph = model.subgraphs[0]
+        return _read_main_graph(schema, model, graph)
     except Exception as error:  # a damaged flatbuffer fails in many ways
         raise ValueError(
             f"The file must hold a .tflite model. Received {path}, which is damaged ({error}). "
             "Export the student again."
         ) from error
+
+
+def _read_main_graph(schema: Any, model: Any, graph: Any) -> Graph:
     names = _signature_names(model)
     types = {value: name.lower() for name, value in vars(schema.TensorType).items()}
     tensors = tuple(
@@ -85,16 +119,37 @@ def read_graph(path: str | Path) -> Graph:
         for index, tensor in enumerate(graph.tensors)
     )
     codes = _operator_names(schema, model)
+    nodes = tuple(
+        Node(
+            codes[operator.opcodeIndex],
+            tuple(tensors[index] for index in operator.inputs if index >= 0),
+            tuple(tensors[index] for index in operator.outputs),
+        )
+        for operator in graph.operators
+    )
     return Graph(
         tensors=tensors,
         inputs=tuple(tensors[index] for index in graph.inputs),
         outputs=tuple(tensors[index] for index in graph.outputs),
-        operators=tuple(codes[operator.opcodeIndex] for operator in graph.operators),
-        macs=sum(_macs(codes[op.opcodeIndex], op, tensors) for op in graph.operators),
+        nodes=nodes,
+        macs=sum(_macs(node) for node in nodes),
+        num_graphs=len(model.subgraphs),
+        metadata={
+            entry.name.decode(): bytes(bytearray(model.buffers[entry.buffer].data))
+            for entry in model.metadata or []
+            if model.buffers[entry.buffer].data is not None
+        },
     )
 
 
-def _read_model_bytes(path: Path) -> bytes:
+def read_model_bytes(path: str | Path) -> bytes:
+    """Reads a `.tflite` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not start as a `.tflite` file does.
+    """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"A .tflite model is needed. Received {path}, which does not exist. "
@@ -119,22 +174,28 @@ def _signature_names(model: Any) -> dict[int, str]:
 
 
 def _read_tensor(tensor: Any, name: str | None, types: dict[int, str], buffers: Any) -> Tensor:
-    scale, zero_point = _first_channel(tensor.quantization)
+    scales, zero_point = _quantization(tensor.quantization)
     data = buffers[tensor.buffer].data
+    signature = tensor.shapeSignature
     return Tensor(
         name=name or tensor.name.decode(),
         shape=tuple(int(size) for size in tensor.shape) if tensor.shape is not None else (),
         dtype=types[tensor.type],
-        scale=scale,
+        scale=scales[0] if scales else 0.0,
         zero_point=zero_point,
         is_constant=data is not None and len(data) > 0,
+        is_static=signature is None or all(size >= 0 for size in signature),
+        is_variable=bool(tensor.isVariable),
+        scales=scales,
     )
 
 
-def _first_channel(quantization: Any) -> tuple[float, int]:
+def _quantization(quantization: Any) -> tuple[tuple[float, ...], int]:
     if quantization is None or quantization.scale is None or not len(quantization.scale):
-        return 0.0, 0
-    return float(quantization.scale[0]), int(quantization.zeroPoint[0])
+        return (), 0
+    zeros = quantization.zeroPoint
+    first_zero = int(zeros[0]) if zeros is not None and len(zeros) else 0
+    return tuple(float(scale) for scale in quantization.scale), first_zero
 
 
 def _operator_names(schema: Any, model: Any) -> list[str]:
@@ -143,10 +204,13 @@ def _operator_names(schema: Any, model: Any) -> list[str]:
     return [names[code] for code in codes]
 
 
-def _macs(name: str, operator: Any, tensors: tuple[Tensor, ...]) -> int:
-    if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+def _macs(node: Node) -> int:
+    if node.name == "TRANSPOSE_CONV":  # every input meets every tap; the strides only place it
+        kernel, source = node.inputs[1].shape, node.inputs[2].shape
+        return prod(source) * prod(kernel[:3])
+    if node.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
         return 0
-    kernel = tensors[operator.inputs[1]].shape
-    output = tensors[operator.outputs[0]].shape
-    per_output = prod(kernel[1:3]) if name == "DEPTHWISE_CONV_2D" else prod(kernel[1:])
+    kernel = node.inputs[1].shape
+    output = node.outputs[0].shape
+    per_output = prod(kernel[1:3]) if node.name == "DEPTHWISE_CONV_2D" else prod(kernel[1:])
     return prod(output) * per_output

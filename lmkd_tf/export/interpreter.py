@@ -2,7 +2,7 @@
 """Runs a one-hop student: TFLite Micro (the golden runtime) or TFLite's reference.
 
 This is the only file that imports an interpreter. The default TFLite kernels
-(XNNPACK) are not offered: they differ from TFLM by a few steps of the last bit.
+(XNNPACK) are here to be timed only: they differ from TFLM by a few steps of the last bit.
 """
 
 import importlib
@@ -16,6 +16,7 @@ import numpy as np
 from lmkd_tf.export.manifest import Manifest, read_manifest
 
 RUNTIMES = ("tflm", "tflite")
+_TIMED_ONLY = "xnnpack"
 # More than any student of this package needs; the manifest holds the true size.
 _ARENA_BYTES = 4 * 1024 * 1024
 
@@ -43,7 +44,7 @@ class StepModel:
 
     Args:
         path: `.tflite` file with its manifest beside it.
-        runtime: `"tflm"` or `"tflite"` (reference kernels).
+        runtime: `"tflm"`, `"tflite"` (reference kernels) or, to time it, `"xnnpack"`.
 
     Raises:
         FileNotFoundError: If the model or its manifest is missing.
@@ -52,7 +53,7 @@ class StepModel:
     """
 
     def __init__(self, path: str | Path, runtime: str = "tflm"):
-        if runtime not in RUNTIMES:
+        if runtime not in (*RUNTIMES, _TIMED_ONLY):
             raise ValueError(
                 f"`runtime` must be one of {RUNTIMES}. Received {runtime!r}. Use 'tflm'."
             )
@@ -61,7 +62,9 @@ class StepModel:
         self._inputs = self.manifest.inputs
         self._outputs = self.manifest.outputs
         self._invoke = (
-            _open_tflm(content, len(self._outputs)) if runtime == "tflm" else _open_tflite(content)
+            _open_tflm(content, len(self._outputs))
+            if runtime == "tflm"
+            else _open_tflite(content, is_reference=runtime == "tflite")
         )
         self._zero_states = [
             np.full(tensor["shape"], tensor["zero_point"], tensor["dtype"])
@@ -115,10 +118,19 @@ class StepModel:
         Returns:
             Mask, float32, shape `(T, E)`.
         """
-        tensor = self._outputs[self._mask_position]
         codes = [self.step_quantized(frame) for frame in self.quantize(features)]
-        stacked = np.array(codes, np.float32).reshape(features.shape)
-        return (stacked - np.float32(tensor["zero_point"])) * np.float32(tensor["scale"])
+        return self.dequantize_mask(np.array(codes).reshape(features.shape))
+
+    def dequantize_mask(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the gains, float32, of a mask as integers."""
+        tensor = self._outputs[self._mask_position]
+        steps = np.asarray(codes, np.float32) - np.float32(tensor["zero_point"])
+        return steps * np.float32(tensor["scale"])
+
+    @property
+    def states(self) -> dict[str, np.ndarray]:
+        """What the next hop starts from, by the name of the input."""
+        return {self._inputs[i]["name"]: self._values[i].copy() for i in self._state_positions}
 
 
 def _open_tflm(content: bytes, num_outputs: int) -> Any:
@@ -133,12 +145,11 @@ def _open_tflm(content: bytes, num_outputs: int) -> Any:
     return invoke
 
 
-def _open_tflite(content: bytes) -> Any:
+def _open_tflite(content: bytes, *, is_reference: bool) -> Any:
     litert = import_litert("interpreter")
-    interpreter = litert.Interpreter(
-        model_content=content,
-        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
-    )
+    kinds = litert.OpResolverType
+    resolver = kinds.BUILTIN_REF if is_reference else kinds.AUTO
+    interpreter = litert.Interpreter(model_content=content, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     inputs = [detail["index"] for detail in interpreter.get_input_details()]
     outputs = [detail["index"] for detail in interpreter.get_output_details()]

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record beside a `.tflite` file: everything firmware needs to know about it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmkd_tf.config.files import read_json, sha256_of, write_json
 from lmkd_tf.config.schema import StftConfig
+
+# 1: before 2026-11, without `version` and the entries from `network` on; still read.
+MANIFEST_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,20 @@ class Manifest:
         tensors: `inputs` and `outputs`: name, shape, dtype, scale, zero point.
         states: `input`, `output`, `bytes` of every state.
         operators: `name` and `count` of every operator.
-        arena_bytes: Arena that TFLM used on the host, an upper bound for Cortex-M.
+        arena_bytes: Arena to reserve for TFLM: what it needs on the host, an upper bound for
+            Cortex-M, and a margin.
         runtime: Version of TFLM for which golden vectors are valid.
         versions: Versions of the packages that made the file.
         git_commit: Commit of this project, or None.
         created_from: SHA-256 of the trained weights.
+        network: `architecture` and `size` of the builder.
+        calibration: Frames, seed, files and SHA-256 of what post-training ranges were taken
+            from; empty after quantization-aware training.
+        arena: Smallest arena and what fills it, see `lmkd_tf.export.arena.Arena`.
+        tflite_steps: Largest difference of TFLite's reference kernels from TFLM at one operator,
+            in steps; 0 if both give the same bits.
+        has_c_kernels: Whether the generated C can run it.
+        version: Version of this record.
     """
 
     name: str
@@ -48,6 +60,12 @@ class Manifest:
     versions: dict[str, str | None]
     git_commit: str | None
     created_from: str
+    network: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    arena: dict[str, Any] = field(default_factory=dict)
+    tflite_steps: int = 0
+    has_c_kernels: bool = True
+    version: int = 1
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -92,6 +110,12 @@ def read_manifest(model_path: str | Path) -> Manifest:
             "Check the path or run lmkd-export first."
         )
     record = read_json(manifest_path(path))
+    if isinstance(record, dict) and _version(record) > MANIFEST_VERSION:
+        raise ValueError(
+            f"A manifest must be of version {MANIFEST_VERSION} or older. "
+            f"Received {manifest_path(path)} of version {record['version']}. "
+            "Install a newer lmkd-tf."
+        )
     try:
         manifest = Manifest(**record)
         expected = str(manifest.model["sha256"])
@@ -108,3 +132,8 @@ def read_manifest(model_path: str | Path) -> Manifest:
             f"{expected[:12]}.... Export the student again."
         )
     return manifest
+
+
+def _version(record: dict[str, Any]) -> int:
+    version = record.get("version", 1)
+    return version if isinstance(version, int) else 1

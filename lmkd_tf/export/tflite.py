@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From trained weights to a checked one-hop `.tflite` with its manifest."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -14,91 +15,146 @@ from lmkd_tf.config.files import atomic_path, sha256_of, write_json
 from lmkd_tf.config.loader import git_commit, package_versions
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.dsp.features import FEATURE_CENTER_DB, FEATURE_FLOOR_DB, FEATURE_SCALE_DB
-from lmkd_tf.export.arena import measure_arena_bytes
+from lmkd_tf.export.arena import measure_arena
+from lmkd_tf.export.calibration import Calibration
 from lmkd_tf.export.flatbuffer import Graph, Tensor, read_graph
-from lmkd_tf.export.manifest import Manifest, write_manifest
+from lmkd_tf.export.manifest import MANIFEST_VERSION, Manifest, write_manifest
+from lmkd_tf.export.metadata import embed_metadata
 from lmkd_tf.export.op_check import check_graph
+from lmkd_tf.export.operators import OPERATORS, tflite_steps
 
-_CONVERSION_SECONDS = 600
+_CONVERSION_SECONDS = 1800  # half a minute on an idle machine
+DTYPES = ("int8", "int16")
 
 
-def export_int8(
+def to_tflite(
+    student: Any,
     output: str | Path,
     *,
     architecture: str,
     size: dict[str, Any],
-    weights: str | Path,
     stft: StftConfig,
+    dtype: str = "int8",
+    calibration: Calibration | None = None,
 ) -> Manifest:
-    """Exports a quantization-aware student as a full-int8 step graph.
+    """Exports a student as a step graph: static shapes, batch 1, named state in and out.
+
+    The same student and calibration give the same bytes.
 
     Args:
+        student: Path of the `.weights.h5` of the core that `quantize` returned and training
+            went through, or a float core to be quantized after training.
         output: `.tflite` file to write, its manifest goes beside it.
         architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
         size: Size arguments of the network.
-        weights: `.weights.h5` of the core returned by `quantize`.
         stft: Frame of the transform.
+        dtype: Type of the activations, `"int8"` or `"int16"`; weights are int8.
+        calibration: Real frames for a float core; None for a quantization-aware one, whose
+            ranges were trained.
 
     Returns:
         Manifest of the exported file.
 
     Raises:
+        FileNotFoundError: If there is no file of weights.
         RuntimeError: If the converter fails or crashes.
-        ValueError: If the graph is not one that a microcontroller runs exactly.
+        ValueError: If student, type and calibration do not fit, a weight is not finite, or the
+            graph is not one that a microcontroller runs exactly.
     """
-    request = {"dtype": "int8", "weights": str(Path(weights).resolve())}
-    return _export(Path(output), architecture, size, request, stft)
-
-
-def export_int16(
-    output: str | Path,
-    *,
-    architecture: str,
-    size: dict[str, Any],
-    core: Any,
-    calibration: np.ndarray,
-    stft: StftConfig,
-) -> Manifest:
-    """Exports a float student with int8 weights and int16 activations.
-
-    Args:
-        output: `.tflite` file to write, its manifest goes beside it.
-        architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
-        size: Size arguments of the network.
-        core: Trained core in float.
-        calibration: Features of consecutive real frames, float32, `(T, E)`.
-        stft: Frame of the transform.
-
-    Returns:
-        Manifest of the exported file.
-
-    Raises:
-        RuntimeError: If the converter fails or crashes.
-        ValueError: If the graph is not one that a microcontroller runs exactly.
-    """
+    _check_request(student, dtype, calibration)
+    request = {"dtype": dtype, "architecture": architecture, "size": size}
     with tempfile.TemporaryDirectory() as scratch:
-        weights, frames = Path(scratch) / "core.npz", Path(scratch) / "frames.npy"
-        np.savez(weights, **{str(i): value for i, value in enumerate(core.get_weights())})
-        np.save(frames, calibration)
-        request = {"dtype": "int16", "weights": str(weights), "calibration": str(frames)}
-        return _export(Path(output), architecture, size, request, stft)
+        if calibration is None:
+            request |= {"ranges": "trained", "weights": str(Path(student).resolve())}
+        else:
+            calibration.check_bands(int(student.input_shape[-1]))
+            weights, frames = Path(scratch) / "core.npz", Path(scratch) / "frames.npy"
+            write_core(student, weights)
+            np.save(frames, calibration.features.astype(np.float32))
+            request |= {"ranges": "calibrated", "weights": str(weights)}
+            request |= {"calibration": str(frames)}
+        record = calibration.record if calibration else {}
+        return _export(Path(output), request, stft, record)
+
+
+def write_core(core: Any, path: Path) -> None:
+    """Writes the weights of a float core for the converter's process.
+
+    Args:
+        core: Core of either namespace.
+        path: `.npz` file to write.
+
+    Raises:
+        ValueError: If a weight is not finite.
+    """
+    values = core.get_weights()
+    for variable, value in zip(core.weights, values, strict=True):
+        if not np.isfinite(value).all():
+            raise ValueError(
+                "Every weight of a student must be finite. "
+                f"Received NaN or infinity in {getattr(variable, 'path', variable.name)}. "
+                "Train it again from an earlier checkpoint."
+            )
+    np.savez(path, **{str(index): value for index, value in enumerate(values)})
+
+
+def _check_request(student: Any, dtype: str, calibration: Calibration | None) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {DTYPES}. Received {dtype!r}. Use 'int8'.")
+    is_file = isinstance(student, str | Path)
+    if is_file and dtype != "int8":
+        raise ValueError(
+            "A quantization-aware student has the ranges of int8. "
+            f"Received the type {dtype!r}. Export the float core with a calibration instead."
+        )
+    if is_file == (calibration is not None):
+        raise ValueError(
+            "A float core needs a calibration and a quantization-aware student has its own. "
+            f"Received {type(student).__name__} with calibration={calibration is not None}. "
+            "Pass the .weights.h5 of quantization-aware training, or a core and real frames."
+        )
+    if is_file and not Path(student).is_file():
+        raise FileNotFoundError(
+            f"Trained weights are needed. Received {student}, which does not exist. "
+            "Check the path or run lmkd-compress first."
+        )
 
 
 def _export(
-    output: Path, architecture: str, size: dict, request: dict, stft: StftConfig
+    output: Path, request: dict[str, Any], stft: StftConfig, calibration: dict[str, Any]
 ) -> Manifest:
-    request = {**request, "architecture": architecture, "size": size}
-    created_from = sha256_of(request["weights"])
+    # As JSON has it, so that a manifest read back equals the one that was returned.
+    size = json.loads(json.dumps(request["size"]))
+    network = {"architecture": request["architecture"], "size": size}
+    facts = {
+        "network": network,
+        "calibration": calibration,
+        "created_from": sha256_of(request["weights"]),
+        "dtype": request["dtype"],
+    }
     with atomic_path(output) as temporary:
-        temporary.write_bytes(_convert_in_child(request))
+        temporary.write_bytes(convert_in_child(request))
         graph = read_graph(temporary)
         check_graph(graph, request["dtype"])
-        manifest = _describe(output, temporary, graph, stft, created_from)
+        content = embed_metadata(temporary.read_bytes(), _metadata(output, graph, stft, facts))
+        temporary.write_bytes(content)
+        manifest = _describe(output, temporary, graph, stft, facts)
     write_manifest(output, manifest)
     return manifest
 
 
-def _convert_in_child(request: dict[str, Any]) -> bytes:
+def convert_in_child(request: dict[str, Any]) -> bytes:
+    """Runs the converter in a process of its own, because some graphs crash it.
+
+    Args:
+        request: See `lmkd_tf.export.convert.main`; `output` is added here.
+
+    Returns:
+        The converted graph.
+
+    Raises:
+        RuntimeError: If the converter fails or crashes.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         request_path, converted = Path(scratch) / "request.json", Path(scratch) / "graph.tflite"
         write_json(request_path, {**request, "output": str(converted)})
@@ -116,42 +172,82 @@ def _convert_in_child(request: dict[str, Any]) -> bytes:
     )
 
 
+def _metadata(
+    output: Path, graph: Graph, stft: StftConfig, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """What the file says about itself; nothing in it depends on the day or the machine."""
+    return {
+        "name": output.stem,
+        "created_from": facts["created_from"],
+        "network": facts["network"],
+        "stft": asdict(stft),
+        "num_bands": _features_of(graph).shape[-1],
+        "features": _feature_law(),
+        "states": [_state_record(tensor) for tensor in _states_of(graph)],
+        "calibration": facts["calibration"].get("sha256"),
+    }
+
+
 def _describe(
-    output: Path, written: Path, graph: Graph, stft: StftConfig, created_from: str
+    output: Path, written: Path, graph: Graph, stft: StftConfig, facts: dict[str, Any]
 ) -> Manifest:
-    by_name = {tensor.name: tensor for tensor in graph.inputs}
-    states = [tensor for tensor in graph.inputs if tensor.name != "features"]
-    versions = package_versions()
+    versions, arena = package_versions(), measure_arena(written)
     return Manifest(
         name=output.stem,
         model={
             "file": output.name,
             "bytes": written.stat().st_size,
             "sha256": sha256_of(written),
-            "dtype": by_name["features"].dtype,
+            "dtype": facts["dtype"],
         },
         stft=asdict(stft),
-        num_bands=by_name["features"].shape[-1],
+        num_bands=_features_of(graph).shape[-1],
         num_bins=stft.num_bins,
-        features={
-            "floor_db": FEATURE_FLOOR_DB,
-            "center_db": FEATURE_CENTER_DB,
-            "scale_db": FEATURE_SCALE_DB,
-        },
+        features=_feature_law(),
         parameters=graph.num_parameters,
         macs_per_hop=graph.macs,
         tensors={
             "inputs": [_tensor_record(tensor) for tensor in graph.inputs],
             "outputs": [_tensor_record(tensor) for tensor in graph.outputs],
         },
-        states=[_state_record(tensor) for tensor in states],
+        states=[_state_record(tensor) for tensor in _states_of(graph)],
         operators=[{"name": n, "count": c} for n, c in graph.operator_counts.items()],
-        arena_bytes=measure_arena_bytes(written),
+        arena_bytes=arena.num_bytes,
         runtime={"tflite_micro": versions.get("tflite-micro")},
         versions=versions,
         git_commit=git_commit(),
-        created_from=created_from,
+        created_from=facts["created_from"],
+        network=facts["network"],
+        calibration=facts["calibration"],
+        arena=asdict(arena),
+        tflite_steps=tflite_steps(graph.operators, facts["dtype"]),
+        has_c_kernels=facts["dtype"] == "int8"
+        and all(OPERATORS[name].has_c_kernel for name in graph.operators),
+        version=MANIFEST_VERSION,
     )
+
+
+def _features_of(graph: Graph) -> Tensor:
+    found = [tensor for tensor in graph.inputs if tensor.name == "features"]
+    if not found:
+        raise ValueError(
+            "A step graph must have an input 'features'. "
+            f"Received inputs {[tensor.name for tensor in graph.inputs]}. "
+            "Name the layers as docs/streaming.md says."
+        )
+    return found[0]
+
+
+def _states_of(graph: Graph) -> list[Tensor]:
+    return [tensor for tensor in graph.inputs if tensor.name != "features"]
+
+
+def _feature_law() -> dict[str, float]:
+    return {
+        "floor_db": FEATURE_FLOOR_DB,
+        "center_db": FEATURE_CENTER_DB,
+        "scale_db": FEATURE_SCALE_DB,
+    }
 
 
 def _tensor_record(tensor: Tensor) -> dict[str, Any]:

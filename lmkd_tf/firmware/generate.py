@@ -27,7 +27,8 @@ def generate(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> li
 
     Returns:
         Paths of the files: the model as `.tflite` and as C, its configuration, the tables and the
-        golden vectors.
+        golden vectors; without the model as C and the vectors where it has an operator or a type
+        that runs in TFLite Micro only.
 
     Raises:
         FileNotFoundError: If the manifest or the model is missing.
@@ -46,12 +47,14 @@ def generate(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> li
     in_project = manifest_path.is_relative_to(_PROJECT_ROOT)
     source = str(manifest_path.relative_to(_PROJECT_ROOT)) if in_project else None
     notice = generated_notice(manifest_path, source)
-    return [
+    written = [
         *write_c_arrays(manifest_path, out_dir, source),
-        *write_aot(manifest_path, out_dir, source),
         *write_tables(config, manifest["num_bands"], out_dir, notice),
-        *write_golden(manifest_path, out_dir, notice),
     ]
+    if manifest.get("has_c_kernels", True):
+        written += write_aot(manifest_path, out_dir, source)
+        written += write_golden(manifest_path, out_dir, notice)
+    return written
 
 
 def changed_files(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> list[str]:

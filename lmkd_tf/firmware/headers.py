@@ -319,14 +319,19 @@ def _state_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
 def _operator_macros(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     names = [operator["name"] for operator in manifest["operators"]]
     # X(name) with the name of TFLM's registration.
-    rows = [f"X({_registration_name(name)})" for name in names]
+    rows = [f"X({registration_name(name)})" for name in names]
     return [("LMKD_NUM_OPERATORS", str(len(names))), ("LMKD_OPERATORS(X)", _continued(rows))]
 
 
-def _registration_name(operator: str) -> str:
-    """`CONV_2D` as `Conv2D`: what follows `Add` in TFLM's resolver."""
+def registration_name(operator: str) -> str:
+    """Returns what follows `Add` in TFLM's resolver.
+
+    Example:
+        >>> registration_name("DEPTHWISE_CONV_2D")
+        'DepthwiseConv2D'
+    """
     words = (word if word[0].isdigit() else word.capitalize() for word in operator.split("_"))
-    return "".join(words)
+    return "".join(words).replace("Padv2", "PadV2")
 
 
 def _continued(rows: Sequence[str]) -> str:

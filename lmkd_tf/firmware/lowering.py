@@ -8,7 +8,8 @@ prepared here in the same arithmetic, so the results are the same bits.
 
 from collections.abc import Callable
 
-from lmkd_tf.firmware import elementwise, movement, weighted
+from lmkd_tf.export.operators import OPERATORS, REFUSED
+from lmkd_tf.firmware import elementwise, movement, transposed, weighted
 from lmkd_tf.firmware.graph import GraphOperator, QuantizedGraph
 from lmkd_tf.firmware.kernel_call import Call, Image, Kernel, Place
 from lmkd_tf.firmware.memory_plan import ALIASES, Slice
@@ -32,7 +33,9 @@ class Lowering:
         for operator in graph.operators:
             _check_supported(graph, operator)
             self.slices.update(movement.find_slices(graph, operator))
-            num_bytes = weighted.scratch_bytes(operator, graph.tensors)
+            is_transposed = operator.name == "TRANSPOSE_CONV"
+            count = transposed.spread_bytes if is_transposed else weighted.scratch_bytes
+            num_bytes = count(operator, graph.tensors)
             if num_bytes:
                 self.scratch_bytes[operator.position] = num_bytes
 
@@ -58,16 +61,17 @@ class Lowering:
 
 def supported_operators() -> tuple[str, ...]:
     """Returns the names of the operators that have a kernel, sorted."""
-    return tuple(sorted(_KERNELS))
+    return tuple(name for name, entry in OPERATORS.items() if entry.has_c_kernel)
 
 
 def _check_supported(graph: QuantizedGraph, operator: GraphOperator) -> None:
     if operator.name not in _KERNELS:
+        _, remedy = REFUSED.get(operator.name, ("", "Build the student from other layers."))
         raise ValueError(
             f"A firmware model must use operators that have a kernel: "
             f"{', '.join(supported_operators())}. "
             f"Received {operator.name} at operator {operator.position}. "
-            f"{_REMEDIES.get(operator.name, 'Build the student from other layers.')}"
+            f"{remedy}"
         )
     data = [i for i in (*operator.inputs, *operator.outputs) if i >= 0]
     for tensor in (graph.tensors[i] for i in data):
@@ -77,14 +81,6 @@ def _check_supported(graph: QuantizedGraph, operator: GraphOperator) -> None:
                 f"Received {tensor.dtype.lower()} in {tensor.name!r} at {operator.name}. "
                 "Export the student with the type int8."
             )
-
-
-_REMEDIES = {
-    "RELU6": "TFLM computes a RELU6 of its own wrongly; fuse it into the layer before it.",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "Write the recurrence as plain layers with explicit state.",
-    "WHILE": "Write the recurrence as plain layers with explicit state.",
-    "DEQUANTIZE": "Export the student with every tensor int8.",
-}
 
 
 _KERNELS: dict[str, Callable[[Place], Kernel]] = {
@@ -108,5 +104,6 @@ _KERNELS: dict[str, Callable[[Place], Kernel]] = {
     "SUB": elementwise.lower_add,
     "TANH": elementwise.lower_table,
     "TRANSPOSE": movement.lower_transpose,
+    "TRANSPOSE_CONV": transposed.lower_transposed,
     **dict.fromkeys(ALIASES, movement.lower_alias),
 }

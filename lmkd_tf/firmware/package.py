@@ -34,7 +34,7 @@ _HEADERS = (
     "generated/model_data.h",
     "generated/tables.h",
 )
-_PUBLIC = ("include/lmkd/lmkd.h", "include/lmkd/status.h")
+PUBLIC_HEADERS = ("include/lmkd/lmkd.h", "include/lmkd/status.h")
 
 
 def write_arduino_library(out_dir: str | os.PathLike) -> Path:
@@ -58,7 +58,7 @@ def write_arduino_library(out_dir: str | os.PathLike) -> Path:
     (folder / "src" / "lmkd").mkdir(parents=True)
     for name in (*SOURCES, *_HEADERS):
         shutil.copy(FIRMWARE / name, folder / "src")
-    for name in _PUBLIC:
+    for name in PUBLIC_HEADERS:
         shutil.copy(FIRMWARE / name, folder / "src" / "lmkd")
     shutil.copy(FIRMWARE / "packaging" / "arduino" / "library.properties", folder)
     (folder / "src" / "lmkd.h").write_text(

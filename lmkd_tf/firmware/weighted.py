@@ -106,8 +106,8 @@ def _channel_constants(place: Place, weights: np.ndarray) -> list[np.ndarray]:
     return columns
 
 
-def _weighted_fields(place: Place, weights: np.ndarray) -> list[tuple[str, Any]]:
-    """Fields of `struct lmkd_nn_dense` for weights `(outputs, inputs)`."""
+def weighted_fields(place: Place, weights: np.ndarray) -> list[tuple[str, Any]]:
+    """Returns the fields of `struct lmkd_nn_dense` for weights `(outputs, inputs)`."""
     low, high = place.activation
     constants = _channel_constants(place, weights)
     start = place.image.add(*constants, block_weights(weights))
@@ -134,7 +134,7 @@ def lower_fully_connected(place: Place) -> Kernel:
     """Lowers a dense layer, one call per row of its input."""
     source, output = place.source(0), place.outputs[0]
     weights = place.source(1).values.reshape(place.source(1).shape[0], -1)
-    declaration = structure("lmkd_nn_dense", place.name, _weighted_fields(place, weights))
+    declaration = structure("lmkd_nn_dense", place.name, weighted_fields(place, weights))
     pointers = place.pointer(source), place.pointer(output)
     return declaration, [
         f"lmkd_nn_dense(&{place.name}, image, {at(pointers[0], row * weights.shape[1])}, "
@@ -195,7 +195,7 @@ def lower_convolution(place: Place) -> Kernel:
     """Lowers a convolution."""
     _check_batch(place)
     weights = place.source(1).values
-    fields = _weighted_fields(place, weights.reshape(len(weights), -1))
+    fields = weighted_fields(place, weights.reshape(len(weights), -1))
     named = [(f"dense.{key}", value) for key, value in fields]
     named += _window_fields(place, weights.shape[1:3])
     declaration = structure("lmkd_nn_convolution", place.name, named)

@@ -12,6 +12,7 @@ from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.models.cmgan import CMGANEnhancer, build_cmgan
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.grid import build_grid
+from lmkd_tf.models.gru import build_gru
 from lmkd_tf.models.tcn import build_tcn
 
 _CMGAN: dict[str, Any] = {
@@ -77,6 +78,7 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         },
     ),
     "tcn": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
+    "gru": (build_gru, {"num_bands": 128, "channels": 96}),
     "cmgan": (build_cmgan, {"channels": 64, **_CMGAN}),
     "cmgan_student": (build_cmgan, {"channels": 12, **_CMGAN}),
 }

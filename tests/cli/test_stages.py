@@ -104,7 +104,7 @@ def test_corpus_of_one_file_is_refused(road, corpus):
 def test_calibration_features_are_consecutive_frames_of_the_validation_pairs(road):
     model = load_enhancer(road.workdir / "pruned" / "pruned.keras")
     audio = Audio(road.corpus, road.config)
-    frames = stages._calibration_features(road.config, audio, model)
+    frames = stages.draw_calibration(road.config, audio, model).features
     assert frames.shape == (road.config.compress.num_calibration_frames, model.num_bands)
     views, _ = next(iter(audio.validation(road.config.compress.quantization)))
     first = np.asarray(model.analyze(views["first_view"][:1])[0])[0, :, 0]
@@ -118,7 +118,7 @@ def test_network_and_builder_follow_the_configuration(road):
     )
     assert network.stft == road.config.stft
     assert network.core.count_params() == core.count_params()
-    assert core.get_layer("encoder").filters == road.config.student.channels
+    assert core.get_layer("block_0_conv").filters == road.config.student.channels
 
 
 def test_save_model_leaves_an_older_file_when_it_fails(tmp_path):

@@ -209,3 +209,26 @@ def test_the_default_experiment_is_causal_at_16_khz_with_32_ms_frames():
     frame = ExperimentConfig().stft
     assert 1000 * frame.window_length / frame.sample_rate_hz == 32
     assert 1000 * frame.hop_length / frame.sample_rate_hz == 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pattern": "8x8"}, r"`compress\.pattern` must be one of unstructured.*Received '8x8'"),
+        ({"schedule": "linear"}, r"`compress\.schedule` must be one of polynomial.*'linear'"),
+        ({"pattern": "2:4"}, r"2:4 has half.*schedule='polynomial'"),
+        ({"channels": 0}, r"`compress\.channels` must be positive"),
+    ],
+)
+def test_compress_config_refuses_settings_that_do_not_fit(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CompressConfig(**settings)
+
+
+def test_compress_config_knows_the_patterns_and_schedules_of_pruning():
+    from lmkd_tf.compress.pruning import PATTERNS, SCHEDULES
+
+    for pattern in PATTERNS:
+        CompressConfig(pattern=pattern, schedule="constant")
+    for schedule in SCHEDULES:
+        CompressConfig(schedule=schedule)

@@ -5,29 +5,37 @@ import pytest
 from tflite_micro import runtime
 
 from lmkd_tf.export import arena
-from lmkd_tf.export.arena import measure_arena_bytes
+from lmkd_tf.export.arena import MARGIN, measure_arena
 from lmkd_tf.export.manifest import read_manifest
-
-# Alignment and the recording of allocations, which the figure leaves out.
-SLACK_BYTES = 1024
+from lmkd_tf.models.presets import preset_files
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
-def test_arena_of_the_manifest_is_enough_and_not_far_from_needed(road, dtype):
+def test_smallest_arena_allocates_and_one_step_less_does_not(road, dtype):
     content = getattr(road, dtype).read_bytes()
-    needed = read_manifest(getattr(road, dtype)).arena_bytes
-    runtime.Interpreter.from_bytes(content, arena_size=needed + SLACK_BYTES)
+    manifest = read_manifest(getattr(road, dtype))
+    needed = manifest.arena["needed_bytes"]
+    runtime.Interpreter.from_bytes(content, arena_size=needed)
     with pytest.raises(RuntimeError):
-        runtime.Interpreter.from_bytes(content, arena_size=needed - SLACK_BYTES)
+        runtime.Interpreter.from_bytes(content, arena_size=needed - 16)
+    assert needed * (1.0 + MARGIN) <= manifest.arena_bytes < needed * (1.0 + MARGIN) + 16
 
 
-def test_arena_is_measured_alike_every_time_and_stderr_is_given_back(road):
+def test_parts_of_the_arena_add_up_to_what_lives_as_long_as_the_interpreter():
+    found = measure_arena(preset_files("nano")["tflite"])
+    assert found.head_bytes + found.tail_bytes == found.needed_bytes
+    assert 0.9 * found.tail_bytes < sum(found.parts.values()) <= found.tail_bytes
+
+
+def test_arena_is_measured_alike_every_time_and_stderr_is_given_back(capfd):
     before = os.fstat(2)
-    assert measure_arena_bytes(road.int8) == read_manifest(road.int8).arena_bytes
+    path = preset_files("nano")["tflite"]
+    assert measure_arena(path) == measure_arena(path)
     assert os.path.samestat(os.fstat(2), before)
+    assert capfd.readouterr().err == ""
 
 
-def test_runtime_that_prints_no_figure_is_an_error(road, monkeypatch):
+def test_runtime_that_prints_no_figure_is_an_error(monkeypatch):
     class Silent:
         class Interpreter:
             @staticmethod
@@ -39,4 +47,4 @@ def test_runtime_that_prints_no_figure_is_an_error(road, monkeypatch):
 
     monkeypatch.setattr(arena, "import_tflm", lambda: Silent)
     with pytest.raises(RuntimeError, match=r"must print its arena.*Received 'nothing to see'"):
-        measure_arena_bytes(road.int8)
+        measure_arena(preset_files("nano")["tflite"])

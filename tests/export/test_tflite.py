@@ -10,14 +10,17 @@ import pytest
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.export import tflite
+from lmkd_tf.export.calibration import Calibration
 from lmkd_tf.export.flatbuffer import read_graph
-from lmkd_tf.export.manifest import read_manifest
+from lmkd_tf.export.manifest import manifest_path, read_manifest
+from lmkd_tf.export.metadata import read_metadata
+from lmkd_tf.export.operators import OPERATORS
+from lmkd_tf.export.phone import to_phone
+from lmkd_tf.export.tflite import to_tflite
 from lmkd_tf.metrics.cost import macs_per_frame
+from lmkd_tf.models.builder import build_core
 
 DTYPES = ("int8", "int16")
-# What TFLite Micro and the reference kernels compute alike; the list of the export is under test.
-KNOWN_EXACT = {"ADD", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "LOGISTIC"}
-KNOWN_EXACT |= {"QUANTIZE", "RESHAPE", "STRIDED_SLICE"}
 DUMP_MODEL = """
 #include <stdio.h>
 #include "model_data.h"
@@ -40,8 +43,8 @@ def test_exported_graph_has_no_float_tensor_and_only_exact_operators(road, dtype
     types = {np.dtype(tensor["dtype"]) for tensor in interpreter.get_tensor_details()}
     assert not any(np.issubdtype(kind, np.floating) for kind in types)
     operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
-    assert operators - {"DELEGATE"} <= KNOWN_EXACT
-    assert set(read_graph(getattr(road, dtype)).operators) <= KNOWN_EXACT
+    assert operators - {"DELEGATE"} <= set(OPERATORS)
+    assert set(read_graph(getattr(road, dtype)).operators) <= set(OPERATORS)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -127,11 +130,11 @@ def export_with(monkeypatch, tmp_path):
         weights.write_bytes(b"weights")
         size = {"num_bands": 12, "channels": 8, "dilations": (1,)}
         (tmp_path / "out").mkdir(exist_ok=True)
-        return tflite.export_int8(
+        return to_tflite(
+            weights,
             tmp_path / "out" / "nano.tflite",
             architecture="tcn",
             size=size,
-            weights=weights,
             stft=StftConfig(),
         )
 
@@ -163,3 +166,103 @@ def test_converter_that_writes_no_model_leaves_nothing(export_with, tmp_path):
     with pytest.raises(ValueError, match=r"must hold a \.tflite model"):
         export_with('echo nonsense > "$(dirname "$3")/graph.tflite"')
     assert list((tmp_path / "out").iterdir()) == []
+
+
+SIZE = {"num_bands": 12, "channels": 8, "dilations": (1, 2)}
+NETWORK = {"architecture": "nano", "size": SIZE, "stft": StftConfig()}
+
+
+@pytest.fixture
+def core(seeded):
+    return build_core("nano", **SIZE)
+
+
+@pytest.fixture
+def calibration():
+    rng = np.random.default_rng(0)
+    frames = np.cumsum(rng.normal(0, 0.1, (150, 12)), axis=0).clip(-1.0, 0.6)
+    return Calibration(frames.astype(np.float32), seed=3, files=("a.flac", "b.flac"))
+
+
+def test_same_student_and_calibration_give_the_same_bytes(core, calibration, tmp_path):
+    files = []
+    for name in ("first", "second"):
+        path = tmp_path / name / "student.tflite"
+        to_tflite(core, path, **NETWORK, calibration=calibration)
+        files.append((path.read_bytes(), manifest_path(path).read_bytes()))
+    assert files[0] == files[1]
+
+
+def test_exported_file_says_what_it_is_and_what_it_was_calibrated_on(core, calibration, tmp_path):
+    path = tmp_path / "student.tflite"
+    manifest = to_tflite(core, path, **NETWORK, calibration=calibration, dtype="int16")
+    record = read_metadata(path)
+    assert record["network"]["architecture"] == "nano"
+    assert record["stft"]["hop_length"] == 256
+    assert record["states"] == manifest.states
+    assert record["created_from"] == manifest.created_from
+    assert record["calibration"] == manifest.calibration["sha256"]
+    assert manifest.calibration["seed"] == 3
+    assert manifest.calibration["files"] == ["a.flac", "b.flac"]
+    assert not manifest.has_c_kernels  # int16 runs in TFLite Micro only
+    assert read_manifest(path) == manifest
+
+
+@pytest.mark.parametrize("weights", ["float16", "int8"])
+def test_file_for_phones_computes_the_masks_of_the_float_step(core, tmp_path, weights):
+    path = tmp_path / "phone.tflite"
+    to_phone(core, path, architecture="nano", size=SIZE, weights=weights)
+    assert path.stat().st_size < 4 * core.count_params() + 20000
+    interpreter = litert.Interpreter(str(path))
+    runner = interpreter.get_signature_runner()
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 0.3, (1, 30, 1, 12)).astype(np.float32)
+    wanted = np.asarray(core(features, training=False))[0, :, 0]
+    states = {
+        name: np.zeros(detail["shape"], np.float32)
+        for name, detail in runner.get_input_details().items()
+        if name != "features"
+    }
+    masks = []
+    for frame in features[0]:
+        result = runner(features=frame[None, None], **states)
+        masks.append(result["mask"].ravel())
+        states = {name: result[f"next_{name}"] for name in states}
+    assert np.abs(np.stack(masks) - wanted).max() < (2e-3 if weights == "float16" else 5e-2)
+
+
+def test_type_of_weights_for_phones_must_be_known(core, tmp_path):
+    with pytest.raises(ValueError, match=r"`weights` must be one of float16, int8.*'int4'"):
+        to_phone(core, tmp_path / "x.tflite", architecture="nano", size=SIZE, weights="int4")
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(core, calibration, tmp_path):
+    kernel, *rest = core.get_layer("pointwise_1").get_weights()
+    kernel[0, 0, 3, 3] = np.nan
+    core.get_layer("pointwise_1").set_weights([kernel, *rest])
+    with pytest.raises(ValueError, match=r"must be finite\. Received NaN.*pointwise_1/kernel"):
+        to_tflite(core, tmp_path / "x.tflite", **NETWORK, calibration=calibration)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_student_type_and_calibration_must_fit(core, calibration, tmp_path):
+    path, weights = tmp_path / "x.tflite", tmp_path / "some.weights.h5"
+    with pytest.raises(FileNotFoundError, match=r"Trained weights are needed.*lmkd-compress"):
+        to_tflite(weights, path, **NETWORK)
+    weights.write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"has the ranges of int8\. Received the type 'int16'"):
+        to_tflite(weights, path, **NETWORK, dtype="int16")
+    with pytest.raises(ValueError, match=r"needs a calibration.*Received Functional"):
+        to_tflite(core, path, **NETWORK)
+    with pytest.raises(ValueError, match=r"has its own\. Received .* calibration=True"):
+        to_tflite(weights, path, **NETWORK, calibration=calibration)
+    with pytest.raises(ValueError, match=r"`dtype` must be one of.*'int4'"):
+        to_tflite(core, path, **NETWORK, calibration=calibration, dtype="int4")
+    with pytest.raises(ValueError, match=r"bands of the network\. Received 12, .* has 16"):
+        to_tflite(
+            build_core("nano", **{**SIZE, "num_bands": 16}),
+            path,
+            **NETWORK,
+            calibration=calibration,
+        )
+    assert not path.exists()

@@ -217,6 +217,26 @@ def transpose():
     return g.finish(y)
 
 
+def transposed(shape=(1, 16, 6), kernel=(1, 3), stride=(1, 2), padding=SAME, activation=NONE):
+    g = GraphBuilder(11 + sum(shape) + kernel[0] + 5 * stride[0])
+    height, width = (
+        n * s if padding == SAME else (n - 1) * s + k
+        for n, s, k in zip(shape, stride, kernel, strict=False)
+    )
+    x = g.input([1, *shape], 0.05, 4)
+    w = g.weights([5, *kernel, shape[2]], 0)
+    y = g.tensor([1, height, width, 5], 0.06, -9)
+    o = options(
+        "TransposeConv",
+        padding=padding,
+        strideH=stride[0],
+        strideW=stride[1],
+        fusedActivationFunction=activation,
+    )
+    g.operator("TRANSPOSE_CONV", [g.constant([1, height, width, 5]), w, x, g.bias(5)], [y], o)
+    return g.finish(y)
+
+
 def gated():
     """A gated step on two inputs: dense, split, tanh, logistic, multiply, subtract, add."""
     g = GraphBuilder(10)
@@ -316,5 +336,11 @@ CASES: dict[str, Callable[[], bytes]] = {
     "pad": pad,
     "pad_with_value": partial(pad, -9),
     "transpose": transpose,
+    "transposed_frequency": transposed,
+    "transposed_even_kernel": partial(transposed, kernel=(1, 4)),
+    "transposed_valid": partial(transposed, kernel=(1, 4), padding=VALID),
+    "transposed_long_stride": partial(transposed, kernel=(1, 3), stride=(1, 4)),
+    "transposed_both_axes": partial(transposed, (5, 7, 3), (3, 2), (2, 3)),
+    "transposed_plain": partial(transposed, (3, 8, 4), (3, 3), (1, 1)),
     "gated_step": gated,
 }  # fmt: skip

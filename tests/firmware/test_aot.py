@@ -137,9 +137,9 @@ def compile_bytes(tmp_path, content):
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("RELU6", "fuse it into the layer before it"),
+        ("RELU6", "right behind a convolution, which absorbs it"),
         ("SOFTMAX", "Build the student from other layers"),
-        ("DEQUANTIZE", "every tensor int8"),
+        ("DEQUANTIZE", "Give every layer a range"),
     ],
 )
 def test_operator_without_a_kernel_is_refused_by_name(name, remedy, tmp_path):

@@ -8,6 +8,7 @@ reads `<name>.npz` (weights and features) and writes `<name>.npy` (what the core
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +18,10 @@ from lmkd_tf.models.builder import ARCHITECTURES, build, build_core, is_streamin
 NETWORKS = list(ARCHITECTURES)
 STREAMING = [name for name in NETWORKS if is_streaming(name)]
 # Sizes other than an architecture's own, where that would take a test too long.
-SMALLER = {"cmgan": {"channels": 8, "num_blocks": 1}, "cmgan_student": {"num_blocks": 1}}
+SMALLER: dict[str, dict[str, Any]] = {
+    "cmgan": {"channels": 8, "num_blocks": 1},
+    "cmgan_student": {"num_blocks": 1},
+}
 
 
 def random_enhancer(name, seed=0):

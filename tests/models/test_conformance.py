@@ -18,7 +18,7 @@ from lmkd_tf.compress.twin import make_twin
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.export.flatbuffer import read_graph
 from lmkd_tf.export.interpreter import StepModel
-from lmkd_tf.export.tflite import export_int8
+from lmkd_tf.export.tflite import to_tflite
 from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
 from lmkd_tf.models.builder import ARCHITECTURES, build_core
 from lmkd_tf.models.enhancer import load_enhancer
@@ -205,11 +205,11 @@ def exported(request, tmp_path_factory):
     quantized = quantize(twin)
     calibrate_ranges(quantized, twin, [random_features(core, 60)])
     quantized.save_weights(folder / "quantized.weights.h5")
-    export_int8(
+    to_tflite(
+        folder / "quantized.weights.h5",
         folder / "step.tflite",
         architecture=name,
         size=defaults,
-        weights=folder / "quantized.weights.h5",
         stft=StftConfig(),
     )
     return name, folder / "step.tflite"
