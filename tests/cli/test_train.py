@@ -51,7 +51,7 @@ open_road(Path(sys.argv[1]), Path(sys.argv[2])).run("network", Listener((Kill(),
 
 
 def open_road(corpus, workdir):
-    config = load(config_path("default"), OVERRIDES)
+    config = load(config_path("default"), ["network.architecture=tcn", *OVERRIDES])
     return Road(config, workdir, corpus, is_distilling=False)
 
 
@@ -108,7 +108,7 @@ def test_run_that_was_killed_goes_on_as_if_it_had_not_been(corpus, whole, tmp_pa
 
 def test_program_trains_the_network_that_the_flag_names(corpus, tmp_path):
     arguments = [f"--override={override}" for override in OVERRIDES]
-    arguments += [f"--data={corpus}", f"--workdir={tmp_path}", "--network=wide"]
+    arguments += [f"--data={corpus}", f"--workdir={tmp_path}", "--network=nano"]
     arguments += ["--override=network_training.epochs=1"]
     run = finish(run_program("train", *arguments))
     assert run.status == 0, run.stderr
