@@ -2,6 +2,7 @@
 """`lmkd-train --network`: one network on its own, also after `kill -9`."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,9 @@ def test_program_trains_the_network_that_the_flag_names(corpus, tmp_path):
     arguments += ["--override=network_training.epochs=1"]
     run = finish(run_program("train", *arguments))
     assert run.status == 0, run.stderr
-    assert run.stdout == f"network: {tmp_path / 'network'}\n"
+    pattern = (
+        rf"network: {re.escape(str(tmp_path / 'network'))}\nnetwork: trained at \d+ x real time"
+    )
+    assert re.fullmatch(pattern + "\n", run.stdout)
     assert run.leftovers == ()
     assert load_enhancer(tmp_path / "network" / "network.keras").num_bands == 32
