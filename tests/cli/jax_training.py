@@ -30,6 +30,7 @@ from lmkd_tf.cli.road import Listener, Road  # noqa: E402
 from lmkd_tf.config.loader import load  # noqa: E402
 
 NETWORK = (
+    "network.architecture=tcn",
     "network.channels=8",
     "network.dilations=1",
     "network.num_bands=32",
@@ -41,6 +42,7 @@ NETWORK = (
     "data.num_validation_batches=1",
 )
 DISTILLING = (
+    *("teacher.architecture=tcn", "student.architecture=tcn"),
     *("teacher.channels=8", "teacher.dilations=1", "teacher.num_bands=32"),
     *("student.channels=4", "student.dilations=1", "student.num_bands=32"),
     "distill.taps=(('bottleneck','block_1','block_1'),)",
@@ -80,7 +82,7 @@ def resume_by_program(corpus: Path, workdir: Path) -> None:
 
     chosen = [f"--override={override}" for override in NETWORK]
     places = [f"--data={corpus}", f"--workdir={workdir}"]
-    sys.argv = ["lmkd-train", "--backend=jax", "--network=nano", *places, *chosen]
+    sys.argv = ["lmkd-train", "--backend=jax", "--network=tcn", *places, *chosen]
     run()
 
 

@@ -2,6 +2,7 @@
 """`lmkd-train --network`: one network on its own, also after `kill -9`."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ open_road(Path(sys.argv[1]), Path(sys.argv[2])).run("network", Listener((Kill(),
 
 
 def open_road(corpus, workdir):
-    config = load(config_path("default"), OVERRIDES)
+    config = load(config_path("default"), ["network.architecture=tcn", *OVERRIDES])
     return Road(config, workdir, corpus, is_distilling=False)
 
 
@@ -108,10 +109,13 @@ def test_run_that_was_killed_goes_on_as_if_it_had_not_been(corpus, whole, tmp_pa
 
 def test_program_trains_the_network_that_the_flag_names(corpus, tmp_path):
     arguments = [f"--override={override}" for override in OVERRIDES]
-    arguments += [f"--data={corpus}", f"--workdir={tmp_path}", "--network=wide"]
+    arguments += [f"--data={corpus}", f"--workdir={tmp_path}", "--network=nano"]
     arguments += ["--override=network_training.epochs=1"]
     run = finish(run_program("train", *arguments))
     assert run.status == 0, run.stderr
-    assert run.stdout == f"network: {tmp_path / 'network'}\n"
+    pattern = (
+        rf"network: {re.escape(str(tmp_path / 'network'))}\nnetwork: trained at \d+ x real time"
+    )
+    assert re.fullmatch(pattern + "\n", run.stdout)
     assert run.leftovers == ()
     assert load_enhancer(tmp_path / "network" / "network.keras").num_bands == 32
