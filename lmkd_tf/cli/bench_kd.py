@@ -104,7 +104,7 @@ class _Bench:
         from lmkd_tf.evaluate.scores import score_clips
 
         self._clips = self._clips or self._road.evaluation_clips()
-        rows = score_clips("student", self._clips, enhance)
+        rows = score_clips("student", self._clips, enhance, metrics=_METRICS)
         return [{name: row[name] for name in ("file", "snr_db", *_METRICS)} for row in rows]
 
     def _int8_enhancer(self, config: Any, audio: Any, student: Any, folder: Path) -> Any:

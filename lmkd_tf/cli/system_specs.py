@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads `--system` of lmkd-evaluate: which networks and folders are to be scored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lmkd_tf.cli.enhance import BACKENDS, choose_backend
 
@@ -66,15 +68,14 @@ def describe_cost(spec_target: str) -> dict[str, Any] | None:
         `parameters`, `macs_per_hop`, `bytes`, `arena_bytes` and `note`; None where unknown.
     """
     from lmkd_tf.evaluate.cost import float_cost, quantized_cost
-    from lmkd_tf.models.enhancer import load_enhancer
-    from lmkd_tf.models.presets import from_preset, preset_files
+    from lmkd_tf.models.presets import preset_files
 
     target, how = _split(spec_target)
     if Path(target).is_dir():
         return None
     is_file = Path(target).suffix in _MODEL_SUFFIXES
     if _backend_of(target, how) == "keras":
-        return float_cost(load_enhancer(target) if is_file else from_preset(target))
+        return float_cost(_load(target))
     return quantized_cost(target if is_file else preset_files(target)["tflite"])
 
 
@@ -136,12 +137,40 @@ def _open(spec_target: str, name: str, seed: int, clips: "Sequence[EvaluationCli
     if Path(target).is_dir():
         return folder_system(name, target, clips, delay=_delay_of(target, how), seed=seed)
     backend = _backend_of(target, how)
-    if Path(target).suffix in _MODEL_SUFFIXES:
-        make, files = choose_backend(None, target, backend), [Path(target)]
-    else:
-        make, kept = choose_backend(target, None, backend), preset_files(target)
-        files = [kept["weights" if backend == "keras" else "tflite"]]
-    return network_system(name, make, files, backend=backend, seed=seed)
+    is_file = Path(target).suffix in _MODEL_SUFFIXES
+    preset, model = (None, target) if is_file else (target, None)
+    make_backend = choose_backend(preset, model, backend)  # refuses what does not fit
+    files = [Path(target)]
+    if preset:
+        files = [preset_files(preset)["weights" if backend == "keras" else "tflite"]]
+
+    def open_network() -> Callable[[np.ndarray], np.ndarray]:
+        from lmkd_tf.evaluate.streaming import StreamingEnhancer
+
+        if backend == "keras":
+            return _float_enhancer(_load(target))
+        return StreamingEnhancer(make_backend()).enhance
+
+    return network_system(name, open_network, files, backend=backend, seed=seed)
+
+
+def _load(target: str) -> Any:
+    from lmkd_tf.models.enhancer import load_enhancer
+    from lmkd_tf.models.presets import from_preset
+
+    is_file = Path(target).suffix in _MODEL_SUFFIXES
+    return load_enhancer(target) if is_file else from_preset(target)
+
+
+def _float_enhancer(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what runs a float network: hop by hop, or whole utterances if it cannot stream."""
+    from lmkd_tf.evaluate.backends import keras_backend
+    from lmkd_tf.evaluate.streaming import StreamingEnhancer
+    from lmkd_tf.models.builder import is_streaming
+
+    if model.architecture and is_streaming(model.architecture):
+        return StreamingEnhancer(keras_backend(model)).enhance
+    return lambda noisy: np.asarray(model(noisy[None], training=False))[0]
 
 
 def _delay_of(target: str, how: str | None) -> int | None:

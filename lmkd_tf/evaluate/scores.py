@@ -29,6 +29,7 @@ def score_clips(
     enhance: Callable[[np.ndarray], np.ndarray],
     num_workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
+    metrics: Sequence[str] = METRICS,
 ) -> list[dict[str, Any]]:
     """Enhances every clip and scores it against its clean speech.
 
@@ -41,10 +42,11 @@ def score_clips(
         enhance: Maps noisy `(N,)` to enhanced `(N,)`; the identity scores the noisy speech.
         num_workers: Scoring processes; with 0 everything runs in this one.
         on_progress: Called with (clips scored, clips in all).
+        metrics: Scores wanted, of `METRICS`.
 
     Returns:
         One row per clip: `system`, `file`, `snr_db` (None where unknown), `noise_category`, one
-        value for each of `METRICS`, None where it is undefined, and `note`, which says why.
+        value for each of `metrics`, None where it is undefined, and `note`, which says why.
 
     Raises:
         ImportError: If the packages of the extra `eval` are missing.
@@ -52,7 +54,7 @@ def score_clips(
     """
     rows = []
     signals = ((system_name, clip, enhance(clip.noisy)) for clip in clips)
-    for row in score_signals(signals, num_workers):
+    for row in score_signals(signals, num_workers, metrics):
         rows.append(row)
         if on_progress:
             on_progress(len(rows), len(clips))
@@ -60,13 +62,16 @@ def score_clips(
 
 
 def score_signals(
-    signals: Iterable[tuple[str, EvaluationClip, np.ndarray]], num_workers: int = 2
+    signals: Iterable[tuple[str, EvaluationClip, np.ndarray]],
+    num_workers: int = 2,
+    metrics: Sequence[str] = METRICS,
 ) -> Iterator[dict[str, Any]]:
     """Scores signals that are enhanced already, few of which are held at a time.
 
     Args:
         signals: Name of the system, clip, and enhanced signal `(N,)`, made when needed.
         num_workers: Scoring processes; with 0 everything runs in this one.
+        metrics: Scores wanted, of `METRICS`.
 
     Yields:
         Rows as those of `score_clips`, in the order of the signals.
@@ -83,12 +88,13 @@ def score_signals(
             snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
             row = {"system": system_name, "file": clip.name, "snr_db": snr_db}
             row["noise_category"] = clip.noise_category
-            scores = submit(clip.speech, enhanced)
+            names = [name for name in metrics if name != "si_sdr_db"]
+            scores = submit(clip.speech, enhanced, names)
             waiting.append((row, scores, _si_sdr(clip.speech, enhanced)))
             while len(waiting) > _MAX_WAITING * num_workers:
-                yield _finished(*waiting.popleft())
+                yield _finished(*waiting.popleft(), metrics)
         while waiting:
-            yield _finished(*waiting.popleft())
+            yield _finished(*waiting.popleft(), metrics)
 
 
 def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[dict[str, Score]]"]:
@@ -98,12 +104,12 @@ def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[dict
     # function sent there lies in a file without Keras, so these processes stay small.
     pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-    return lambda *signals: pool.submit(utterance_scores, *signals)
+    return lambda *arguments: pool.submit(utterance_scores, *arguments)
 
 
-def _run_here(*signals: np.ndarray) -> "Future[dict[str, Score]]":
+def _run_here(*arguments: Any) -> "Future[dict[str, Score]]":
     future: Future[dict[str, Score]] = Future()
-    future.set_result(utterance_scores(*signals))
+    future.set_result(utterance_scores(*arguments))
     return future
 
 
@@ -116,11 +122,14 @@ def _si_sdr(speech: np.ndarray, enhanced: np.ndarray) -> Score:
 
 
 def _finished(
-    row: dict[str, Any], future: "Future[dict[str, Score]]", si_sdr: Score
+    row: dict[str, Any],
+    future: "Future[dict[str, Score]]",
+    si_sdr: Score,
+    metrics: Sequence[str],
 ) -> dict[str, Any]:
     scores: Mapping[str, Score] = {**future.result(), "si_sdr_db": si_sdr}
-    notes = [scores[name].note for name in METRICS if scores[name].note]
-    return {**row, **{name: scores[name].value for name in METRICS}, "note": "; ".join(notes)}
+    notes = [scores[name].note for name in metrics if scores[name].note]
+    return {**row, **{name: scores[name].value for name in metrics}, "note": "; ".join(notes)}
 
 
 def _checked(system_name: str, clip: EvaluationClip, signal: np.ndarray) -> np.ndarray:

@@ -16,7 +16,6 @@ from lmkd_tf.config.files import sha256_of
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.alignment import advance, common_delay_samples, delay_samples
 from lmkd_tf.evaluate.enhance import AUDIO_SUFFIXES
-from lmkd_tf.evaluate.streaming import Backend, StreamingEnhancer
 
 SAMPLE_RATE_HZ = 16000
 # A system may leave out its last frames, or add its delay at the end.
@@ -47,19 +46,18 @@ def noisy_system() -> System:
 
 def network_system(
     name: str,
-    make_backend: Callable[[], Backend],
+    open_network: Callable[[], Callable[[np.ndarray], np.ndarray]],
     files: Sequence[Path],
     *,
     backend: str,
     seed: int = 0,
 ) -> System:
-    """Returns a network that enhances hop by hop.
-
-    Every clip is enhanced as if it were the first: transforms and network are reset.
+    """Returns a network, which hears every clip as if it were the first.
 
     Args:
         name: Name in the results.
-        make_backend: Opens the network; called when the first clip is enhanced.
+        open_network: Returns what maps noisy `(N,)` to enhanced `(N,)` and starts anew each
+            time, such as `StreamingEnhancer.enhance`; called when the first clip is enhanced.
         files: Files that hold the network.
         backend: Name of the back-end.
         seed: Number of the training run, where there are several.
@@ -67,11 +65,7 @@ def network_system(
     Raises:
         FileNotFoundError: If a file does not exist.
     """
-
-    @functools.cache
-    def enhancer() -> StreamingEnhancer:
-        return StreamingEnhancer(make_backend())
-
+    opened = functools.cache(open_network)
     for path in files:
         if not Path(path).is_file():
             raise FileNotFoundError(
@@ -79,7 +73,7 @@ def network_system(
             )
     digests = {Path(path).name: sha256_of(path) for path in files}
     facts = {"kind": "network", "backend": backend, "sha256": digests}
-    return System(name, lambda clip: enhancer().enhance(clip.noisy), facts, seed)
+    return System(name, lambda clip: opened()(clip.noisy), facts, seed)
 
 
 def folder_system(

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """All scores of one utterance, for the scoring processes; nothing here imports Keras."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lmkd_tf.metrics.composite import composite_scores, segmental_snr_db
 from lmkd_tf.metrics.p835 import dnsmos
 from lmkd_tf.metrics.perceptual import Score, estoi, pesq_wb, stoi
 
+_COMPOSITE = ("csig", "cbak", "covl")
+_OPINION = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
+SCORES = ("pesq_wb", "stoi", "estoi", "segmental_snr_db", *_COMPOSITE, *_OPINION)
 
-def utterance_scores(reference: np.ndarray, estimate: np.ndarray) -> dict[str, Score]:
-    """Computes every score but SI-SDR, which `lmkd_tf.metrics.si_sdr` has.
+
+def utterance_scores(
+    reference: np.ndarray, estimate: np.ndarray, names: Sequence[str] = SCORES
+) -> dict[str, Score]:
+    """Computes scores of one utterance; SI-SDR is in `lmkd_tf.metrics.si_sdr`.
 
     PESQ, STOI, ESTOI, CSIG and COVL do not depend on the level of the estimate; segmental
     SNR, CBAK and DNSMOS do.
@@ -17,27 +25,35 @@ def utterance_scores(reference: np.ndarray, estimate: np.ndarray) -> dict[str, S
     Args:
         reference: Clean speech at 16 kHz in [-1, 1], shape `(N,)`.
         estimate: Signal to judge, shape `(N,)`.
+        names: Scores wanted, of `SCORES`.
 
     Returns:
-        `pesq_wb`, `stoi`, `estoi`, `segmental_snr_db`, `csig`, `cbak`, `covl`, `dnsmos_sig`,
-        `dnsmos_bak` and `dnsmos_ovrl`; a value is None with a note where it is undefined.
+        Score by name; a value is None with a note where it is undefined.
 
     Raises:
         ImportError: If the packages of the extra `eval` are missing.
         ValueError: If the shapes differ.
     """
-    pesq = pesq_wb(reference, estimate)
-    scores = {"pesq_wb": pesq, "stoi": stoi(reference, estimate)}
-    scores["estoi"] = estoi(reference, estimate)
-    scores["segmental_snr_db"] = _segmental_snr_db(reference, estimate)
-    if pesq.value is None:
-        scores.update(dict.fromkeys(("csig", "cbak", "covl"), Score(None)))
-    else:
-        predicted = composite_scores(reference, estimate, pesq.value)
-        scores.update({name: Score(value) for name, value in predicted._asdict().items()})
-    opinions = dnsmos(estimate)._asdict()
-    scores.update({f"dnsmos_{name}": Score(value) for name, value in opinions.items()})
-    return scores
+    scores: dict[str, Score] = {}
+    if {"pesq_wb", *_COMPOSITE} & set(names):
+        scores["pesq_wb"] = pesq_wb(reference, estimate)
+    if set(_COMPOSITE) & set(names):
+        scores.update(_composite(reference, estimate, scores["pesq_wb"].value))
+    if set(_OPINION) & set(names):
+        scores.update(zip(_OPINION, map(Score, dnsmos(estimate)), strict=True))
+    single = {"stoi": stoi, "estoi": estoi, "segmental_snr_db": _segmental_snr_db}
+    for name in single.keys() & set(names):
+        scores[name] = single[name](reference, estimate)
+    return {name: scores[name] for name in names}
+
+
+def _composite(reference: np.ndarray, estimate: np.ndarray, pesq: float | None) -> dict[str, Score]:
+    if pesq is None:
+        return dict.fromkeys(_COMPOSITE, Score(None))
+    return {
+        name: Score(value)
+        for name, value in composite_scores(reference, estimate, pesq)._asdict().items()
+    }
 
 
 def _segmental_snr_db(reference: np.ndarray, estimate: np.ndarray) -> Score:

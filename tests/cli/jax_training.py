@@ -64,20 +64,32 @@ class Kill(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(corpus: Path, workdir: Path, run: str) -> None:
-    config = load(config_path("default"), NETWORK)
+def train(corpus: Path, workdir: Path, *callbacks: keras.callbacks.Callback) -> None:
+    road = Road(load(config_path("default"), NETWORK), workdir, corpus, is_distilling=False)
+    road.run("network", Listener(callbacks))
 
-    def train(name, *callbacks):
-        road = Road(config, workdir / name, corpus, is_distilling=False)
-        road.run("network", Listener(callbacks))
 
-    if run == "first":
-        train("whole")
-        train("cut", Kill())
-    train("cut")
-    road = Road(load(config_path("smoke"), DISTILLING), workdir / "distilled", corpus)
+def distill(corpus: Path, workdir: Path) -> None:
+    road = Road(load(config_path("smoke"), DISTILLING), workdir, corpus)
     for stage in ("teacher", "student"):
         road.run(stage, Listener())
+
+
+def resume_by_program(corpus: Path, workdir: Path) -> None:
+    from lmkd_tf.cli.train import run
+
+    chosen = [f"--override={override}" for override in NETWORK]
+    places = [f"--data={corpus}", f"--workdir={workdir}"]
+    sys.argv = ["lmkd-train", "--backend=jax", "--network=nano", *places, *chosen]
+    run()
+
+
+def main(corpus: Path, workdir: Path, run: str) -> None:
+    if run == "first":
+        train(corpus, workdir / "whole")
+        train(corpus, workdir / "cut", Kill())
+    distill(corpus, workdir / "distilled")
+    resume_by_program(corpus, workdir / "cut")
 
 
 if __name__ == "__main__":

@@ -123,9 +123,9 @@ def test_interrupted_stage_goes_on_with_the_next_unseen_batch(road, tmp_path, mo
     asked = []
     training = Audio.training
 
-    def note(audio, train, first_batch):
+    def note(audio, train, first_batch, **options):
         asked.append(first_batch)
-        return training(audio, train, first_batch)
+        return training(audio, train, first_batch, **options)
 
     monkeypatch.setattr(Audio, "training", note)
     teacher = ModelConfig("tcn", num_bands=64, channels=8, dilations=(1, 2))

@@ -5,6 +5,8 @@ import soundfile
 
 from lmkd_tf.cli.system_specs import describe_cost, first_targets, read_systems
 from lmkd_tf.data.pipeline import EvaluationClip
+from lmkd_tf.models.builder import build_core
+from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.presets import preset_files, preset_names
 
 
@@ -48,6 +50,15 @@ def test_presets_stands_for_all_of_them(clips):
     assert {f"{name} (keras)" for name in preset_names()} <= set(names)
     assert "nano (tflm)" in names
     assert "wide (tflm)" not in names
+
+
+def test_network_that_cannot_stream_hears_whole_utterances(clips, tmp_path):
+    core = build_core("nano", num_bands=64, channels=24, dilations=(1, 2))
+    model = SpeechEnhancer(core)  # of no architecture that is known to stream
+    model.save(tmp_path / "whole.keras")
+    (system,) = read_systems([str(tmp_path / "whole.keras")], clips)
+    expected = np.asarray(model(clips[0].noisy[None], training=False))[0]
+    np.testing.assert_allclose(system.enhance(clips[0]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,18 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from lmkd_tf.cli import common
 from lmkd_tf.cli.training import read_history
 from lmkd_tf.config.files import read_json
 from lmkd_tf.data.packed import write_packed
@@ -65,6 +68,8 @@ def workdir(packed, tmp_path_factory):
     assert len(read_history(folder / "cut" / "network")["loss"]) == 1
     resumed = _run(packed, folder, "second")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert resumed.stdout.startswith(f"network: {folder / 'cut' / 'network'}\n")
+    assert re.search(r"network: trained at \d+ x real time\n", resumed.stdout)
     return folder
 
 
@@ -92,3 +97,12 @@ def test_student_is_distilled_from_a_teacher(workdir):
     student = load_enhancer(workdir / "distilled" / "student" / "student.keras")
     noisy = np.random.default_rng(0).normal(0.0, 0.05, (1, 8000)).astype(np.float32)
     assert np.isfinite(np.asarray(student(noisy))).all()
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("jax", "lmkd-tf[jax]"), ("tensorflow", "lmkd-tf")])
+def test_backend_that_is_not_installed_is_an_error(monkeypatch, name, remedy):
+    monkeypatch.setattr(common.flags, "FLAGS", SimpleNamespace(backend=name))
+    monkeypatch.setattr(common.importlib.util, "find_spec", lambda _: None)
+    message = rf"needs the package {name}.*not installed here.*pip install '{re.escape(remedy)}'"
+    with pytest.raises(ImportError, match=message):
+        common.start_backend()

@@ -7,6 +7,7 @@ import soundfile
 
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.scores import METRICS, score_clips, score_signals
+from lmkd_tf.metrics import utterance
 from lmkd_tf.metrics.perceptual import pesq_wb, stoi
 from lmkd_tf.metrics.si_sdr import si_sdr_db
 from lmkd_tf.metrics.utterance import utterance_scores
@@ -63,6 +64,13 @@ def test_perfect_system_has_no_finite_si_sdr():
     rows = score_clips("oracle", [clip], lambda _: clip.speech, num_workers=0)
     assert rows[0]["si_sdr_db"] is None
     assert rows[0]["note"] == "SI-SDR: inf"
+
+
+def test_rows_hold_the_metrics_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr(utterance, "dnsmos", None)  # the one that takes longest
+    metrics = ("stoi", "si_sdr_db", "csig")
+    (row,) = score_clips("x", [_clip("a")], np.asarray, num_workers=0, metrics=metrics)
+    assert [name for name in METRICS if name in row] == ["stoi", "si_sdr_db", "csig"]
 
 
 def test_unknown_snr_is_none():

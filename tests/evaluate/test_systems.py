@@ -5,6 +5,7 @@ import soundfile
 import soxr
 
 from lmkd_tf.data.pipeline import EvaluationClip
+from lmkd_tf.evaluate.streaming import StreamingEnhancer
 from lmkd_tf.evaluate.systems import folder_system, network_system, noisy_system
 
 
@@ -33,7 +34,8 @@ def test_noisy_system_changes_nothing(clips):
 
 def test_network_forgets_a_file_before_the_next_one(clips, memory_backend, tmp_path):
     (tmp_path / "net").write_bytes(b"1")
-    system = network_system("n", lambda: memory_backend, [tmp_path / "net"], backend="x")
+    enhancer = StreamingEnhancer(memory_backend)
+    system = network_system("n", lambda: enhancer.enhance, [tmp_path / "net"], backend="x")
     alone = system.enhance(clips[1])
     system.enhance(clips[0])
     np.testing.assert_array_equal(system.enhance(clips[1]), alone)
