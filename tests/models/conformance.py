@@ -3,10 +3,12 @@
 
     KERAS_BACKEND=jax python -m tests.models.conformance FOLDER
 
-reads `<name>.npz` (weights and features) and writes `<name>.npy` (what the core computes).
+reads `<name>.npz` (weights and features) and writes `<name>.out.npz` (what the core computes, and
+the multiply-accumulate operations in the trace of its step graph).
 """
 
 import sys
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +64,47 @@ def snr_db(reference, other):
     return 10 * np.log10(np.sum(reference**2) / max(error, 1e-30))
 
 
+def traced_macs(step):
+    """Counts the multiply-accumulate operations of a step graph in what JAX traces."""
+    import jax
+
+    zeros = [np.zeros(tensor.shape, np.float32) for tensor in step.inputs]
+    trace = jax.make_jaxpr(lambda *values: step(list(values), training=False))(*zeros)
+    return sum(_macs_of(equation) for equation in _equations(trace.jaxpr))
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", None)  # a function that was compiled on its own
+            if inner is not None:
+                yield from _equations(inner)
+
+
+def _macs_of(equation):
+    """Values that come out, times the products that each of them sums."""
+    name, size = equation.primitive.name, prod(equation.outvars[0].aval.shape)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        return size * prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return size * prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+    return 0
+
+
 def main(folder):
-    """Runs the networks of a folder on the back-end of this process."""
+    """Runs the networks of a folder on JAX."""
     for path in sorted(Path(folder).glob("*.npz")):
-        core = build_core(path.stem, **SMALLER.get(path.stem, {}))
+        name = path.stem
+        core = build_core(name, **SMALLER.get(name, {}))
         with np.load(path) as stored:
             count = len(core.get_weights())
             core.set_weights([stored[f"arr_{index}"] for index in range(count)])
-            output = core.predict(stored["features"], verbose=0)
-        np.save(path.with_suffix(".npy"), np.asarray(output))
+            output = np.asarray(core.predict(stored["features"], verbose=0))
+        macs = traced_macs(build_core(name, is_step=True)) if name in STREAMING else 0
+        np.savez(path.with_suffix(".out.npz"), output=output, macs=macs)
 
 
 if __name__ == "__main__":
