@@ -106,7 +106,8 @@ def _why_not(layer: Any) -> str | None:
     if kind in _REMEDIES:
         return _REMEDIES[kind]
     if kind == "BatchNormalization":
-        before = type(layer.input._keras_history.layer).__name__
+        source = layer.input._keras_history.layer
+        before = type(getattr(source, "layer", source)).__name__  # within a wrapper of tfmot
         if before not in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose"):
             return f"behind a {before} it would stay float. Put it behind a convolution"
     elif kind == "Activation" and layer.get_config()["activation"] not in _ACTIVATIONS:
@@ -291,7 +292,7 @@ def _range_of_state(step: Any, name: str) -> dict[str, Any]:
 
 
 def _own_range(layer: Any) -> dict[str, Any]:
-    inner = getattr(layer, "layer", None)
+    inner: Any = getattr(layer, "layer", None)
     if isinstance(inner, fake_quantized_gru()):
         return dict(zip(("min", "max"), inner.limits_of("state"), strict=True))
     return _range_of(layer, ("output_", "post_activation_"))
