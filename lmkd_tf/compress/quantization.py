@@ -93,9 +93,10 @@ def check_quantizable(core: Any) -> None:
     for layer in core.layers:
         reason = _why_not(layer)
         if reason:
+            why, _, remedy = reason.partition(". ")
             raise ValueError(
                 "Every layer of a student must have a form in integers. "
-                f"Received {layer.name!r}, a {type(layer).__name__}: {reason}."
+                f"Received {layer.name!r}, a {type(layer).__name__}: {why}. {remedy}."
             )
 
 
