@@ -151,3 +151,6 @@ def _scan(namespace: Any, step: Any, gates: Any) -> Any:
 
     _, outputs, _ = backend.rnn(advance_twin, frames, [start])
     return outputs
+
+
+plain_gru(keras)  # registered with Keras now, so that a saved student loads in a new process
