@@ -68,12 +68,18 @@ class Step:
     layers: list[tuple[str, float]] = field(default_factory=list)
 
     @property
+    def is_identical(self) -> bool:
+        """Whether the gains are those of the row before, bit for bit."""
+        return self.snr_db == float("inf")
+
+    @property
     def record(self) -> dict[str, Any]:
         """The row as plain values."""
         return {
             "name": self.name,
             "before": self.before,
-            "snr_db": self.snr_db,
+            "snr_db": None if self.is_identical else self.snr_db,
+            "is_identical": self.is_identical,
             "layers": self.layers,
             **self.scores,
         }
@@ -189,8 +195,8 @@ class Ledger:
         return [*steps, *self._calibrated_steps(seeds)]
 
     def _preset_steps(self, preset: str) -> tuple[list[Step], Path]:
-        model = from_preset(preset)
-        self._model, self._core = model, model.core
+        model = self._model = from_preset(preset)
+        self._core = model.core
         return [Step("float", _whole(self._core))], preset_files(preset)["tflite"]
 
     def _workdir_steps(self, workdir: Path) -> tuple[list[Step], Path]:

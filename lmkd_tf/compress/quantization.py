@@ -93,11 +93,10 @@ def check_quantizable(core: Any) -> None:
     for layer in core.layers:
         reason = _why_not(layer)
         if reason:
-            problem, _, remedy = reason.partition(". ")
+            why, _, remedy = reason.partition(". ")
             raise ValueError(
                 "Every layer of a student must have a form in integers. "
-                f"Received {layer.name!r}, a {type(layer).__name__}: {problem}. "
-                f"{remedy}."
+                f"Received {layer.name!r}, a {type(layer).__name__}: {why}. {remedy}."
             )
 
 
@@ -108,7 +107,8 @@ def _why_not(layer: Any) -> str | None:
     if kind in _REMEDIES:
         return _REMEDIES[kind]
     if kind == "BatchNormalization":
-        before = type(layer.input._keras_history.layer).__name__
+        source = layer.input._keras_history.layer
+        before = type(getattr(source, "layer", source)).__name__  # within a wrapper of tfmot
         if before not in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose"):
             return f"behind a {before} it would stay float. Put it behind a convolution"
     elif kind == "Activation" and layer.get_config()["activation"] not in _ACTIVATIONS:

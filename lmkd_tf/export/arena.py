@@ -3,8 +3,10 @@
 
 import os
 import re
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +61,7 @@ def measure_arena(model_path: str | Path) -> Arena:
         name: _figure(text, rf"Arena allocation {name} (\d+) bytes")
         for name in ("total", "head", "tail")
     }
-    needed = _smallest(content, totals["total"])
+    needed = _smallest(Path(model_path), totals["total"])
     parts = re.findall(r"'([^']+)' used (\d+) bytes", text)
     return Arena(
         num_bytes=_rounded(needed * (1.0 + MARGIN)),
@@ -70,21 +72,57 @@ def measure_arena(model_path: str | Path) -> Arena:
     )
 
 
-def _smallest(content: bytes, hint: int) -> int:
-    """Bisects between an arena that is too small and one that is enough."""
+def _smallest(path: Path, hint: int) -> int:
+    """Bisects between an arena that is too small and one that is enough.
+
+    In a process of its own: TFLM dereferences null in some arenas that are too small. A size at
+    which that process dies does not allocate.
+    """
     low, high = 0, _rounded(hint)
-    while not _allocates(content, high):
-        low, high = high, 2 * high
+    while True:
+        command = [sys.executable, "-m", "lmkd_tf.export.arena", str(path), str(low), str(high)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        words = [line.split() for line in done.stdout.splitlines()]
+        sizes = {word: [int(size) for kind, size in words if kind == word] for word in _WORDS}
+        low = max([low, *sizes["fails"]])
+        if done.returncode == 0 and sizes["fits"]:
+            return min(sizes["fits"])
+        high = min([high, *sizes["fits"]])
+        tried = sizes["tries"][-1] if sizes["tries"] else high
+        low, high = max(low, tried), max(high, tried + _STEP_BYTES)
+        if not sizes["fits"]:
+            high *= 2
         if high > _LARGEST_BYTES:
             raise RuntimeError(
                 f"A model must allocate in {_LARGEST_BYTES} bytes. "
-                f"Received one that TFLM does not allocate ({hint} bytes recorded). "
+                f"Received one that TFLM does not allocate: {done.stderr[-300:]!r}. "
                 "Make the student smaller."
             )
+
+
+_WORDS = ("tries", "fits", "fails")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Bisects and prints every size before and after it is tried.
+
+    Args:
+        arguments: Path of the model, a size that is too small, a size that may be enough.
+    """
+    content, (low, high) = Path(arguments[0]).read_bytes(), map(int, arguments[1:])
+
+    def fits(num_bytes: int) -> bool:
+        sys.stdout.write(f"tries {num_bytes}\n")
+        sys.stdout.flush()
+        is_enough = _allocates(content, num_bytes)
+        sys.stdout.write(f"{'fits' if is_enough else 'fails'} {num_bytes}\n")
+        return is_enough
+
+    if not fits(high):
+        return
     while high - low > _STEP_BYTES:
         middle = low + (high - low) // (2 * _STEP_BYTES) * _STEP_BYTES
-        low, high = (low, middle) if _allocates(content, middle) else (middle, high)
-    return high
+        low, high = (low, middle) if fits(middle) else (middle, high)
 
 
 def _rounded(num_bytes: float) -> int:
@@ -92,11 +130,10 @@ def _rounded(num_bytes: float) -> int:
 
 
 def _allocates(content: bytes, num_bytes: int) -> bool:
-    with _captured_stderr():
-        try:
-            import_tflm().Interpreter.from_bytes(content, arena_size=num_bytes)
-        except RuntimeError:
-            return False
+    try:
+        import_tflm().Interpreter.from_bytes(content, arena_size=num_bytes)
+    except RuntimeError:
+        return False
     return True
 
 
@@ -129,3 +166,7 @@ def _captured_stderr() -> Iterator[Any]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +22,14 @@ from lmkd_tf.firmware.memory_plan import row_major_strides
 from lmkd_tf.firmware.weighted import weighted_fields
 
 
-def spread_shape(
-    operator: GraphOperator, tensors: Sequence[GraphTensor] | Mapping[int, GraphTensor]
-) -> tuple[int, int, int]:
+def spread_shape(source: GraphTensor, options: Any) -> tuple[int, int, int]:
     """Returns height, width and channels of the input with zeros between its elements.
 
     Args:
-        operator: A TRANSPOSE_CONV: output shape, weights, input and maybe a bias.
-        tensors: All tensors of the graph, by index.
+        source: Input of a TRANSPOSE_CONV.
+        options: Its options in the schema.
     """
-    _, height, width, channels = tensors[operator.inputs[2]].shape
-    options = operator.options
+    _, height, width, channels = source.shape
     return (height - 1) * options.strideH + 1, (width - 1) * options.strideW + 1, channels
 
 
@@ -41,12 +39,12 @@ def spread_bytes(
     """Returns the bytes of scratch: the spread input, and what its convolution needs.
 
     Args:
-        operator: A TRANSPOSE_CONV.
+        operator: A TRANSPOSE_CONV: output shape, weights, input and maybe a bias.
         tensors: All tensors of the graph, by index.
     """
     patch = prod(tensors[operator.inputs[1]].shape[1:])
-    spread = round_up(prod(spread_shape(operator, tensors)), BYTES_PER_WORD)
-    return spread + 3 * round_up(patch, BYTES_PER_WORD)
+    spread = prod(spread_shape(tensors[operator.inputs[2]], operator.options))
+    return round_up(spread, BYTES_PER_WORD) + 3 * round_up(patch, BYTES_PER_WORD)
 
 
 def lower_transposed(place: Place) -> Kernel:
@@ -73,16 +71,11 @@ def lower_transposed(place: Place) -> Kernel:
             "Export the step graph."
         )
     kernel = np.ascontiguousarray(weights.values[:, ::-1, ::-1])
-    tensors = {
-        -1: None,
-        0: source,
-        1: replace(weights, data=kernel),
-        2: place.source(3) if len(place.inputs) > 3 and place.inputs[3] else None,
-        3: output,
-    }
+    bias = place.inputs[3] if len(place.inputs) > 3 else None
+    tensors = [source, replace(weights, data=kernel), output, *([bias] if bias else [])]
     inner = Place(
-        replace(operator, name="CONV_2D", inputs=(0, 1, 2), outputs=(3,)),
-        tensors,  # by index, as a sequence would be
+        replace(operator, name="CONV_2D", inputs=(0, 1, 3 if bias else -1), outputs=(2,)),
+        tensors,
         place.slices,
         place.image,
         place.address,
@@ -94,7 +87,7 @@ def lower_transposed(place: Place) -> Kernel:
     ]
     fields += _window_fields(place, kernel.shape[1:3])
     spread = place.scratch
-    num_spread = prod(spread_shape(operator, _by_index(place)))
+    num_spread = prod(spread_shape(source, operator.options))
     scratch = f"{spread} + {round_up(num_spread, BYTES_PER_WORD)}"
     copy = _spread_structure(place)
     return copy + structure("lmkd_nn_convolution", place.name, fields), [
@@ -104,15 +97,11 @@ def lower_transposed(place: Place) -> Kernel:
     ]
 
 
-def _by_index(place: Place) -> dict[int, GraphTensor]:
-    return {t.index: t for t in (*place.inputs, *place.outputs) if t is not None}
-
-
 def _spread_structure(place: Place) -> str:
     """Copy of the input to its places among the zeros."""
     _, height, width, channels = place.source(2).shape
     options = place.operator.options
-    _, spread_width, _ = spread_shape(place.operator, _by_index(place))
+    _, spread_width, _ = spread_shape(place.source(2), options)
     targets = (options.strideH * spread_width * channels, options.strideW * channels, 1)
     sources = row_major_strides((height, width, channels))
     axes = merged_axes(place, zip((height, width, channels), sources, targets, strict=True))
@@ -123,7 +112,7 @@ def _spread_structure(place: Place) -> str:
 def _window_fields(place: Place, kernel: Sequence[int]) -> list[tuple[str, int]]:
     """How the turned kernel `(height, width)` moves over the spread input."""
     options, output = place.operator.options, place.outputs[0].shape
-    height, width, channels = spread_shape(place.operator, _by_index(place))
+    height, width, channels = spread_shape(place.source(2), options)
     is_same = options.padding == 0
     padding = []
     for taps, stride, size in zip(

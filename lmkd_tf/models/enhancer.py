@@ -133,6 +133,12 @@ def load_enhancer(path: str | Path) -> SpeechEnhancer:
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises many types for a damaged archive
+        if "safe_mode" in str(error):
+            raise ValueError(
+                "A model file must not carry code. "
+                f"Received {path} with a Lambda layer, which is not run. "
+                "Build the network from layers, and trust no file that needs its code."
+            ) from error
         raise ValueError(
             f"The file must hold a Keras model. Received {path}, which cannot be read "
             f"({type(error).__name__}). Restore the file or train it again."

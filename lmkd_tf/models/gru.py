@@ -53,21 +53,16 @@ def build_gru(
     x = layers.BatchNormalization(name="encoder_norm")(x)
     x = layers.ReLU(name="block_0")(x)
     gates = [layers.Conv2D(channels, 1, name=f"input_{gate}")(x) for gate in _GATES]
-    recurrence = plain_gru(namespace)(name="gru")
-    state = next_state = None
-    if is_step:
-        state = layers.Input((1, 1, channels), batch_size=1, name="state_0")
-        hidden = recurrence([*gates, state])
-        # A join ties the scales of what it joins, so the state leaves as it came in.
-        joined = state_concatenate(namespace)(name="context_0")([state, hidden])
-        next_state = layers.Cropping2D(((1, 0), (0, 0)), name="next_state_0")(joined)
-    else:
-        hidden = recurrence(gates)
+    states = [layers.Input((1, 1, channels), batch_size=1, name="state_0")] if is_step else []
+    hidden = plain_gru(namespace)(name="gru")([*gates, *states])
     x = layers.Conv2D(num_bands, 1, name="mask_logits")(hidden)
     mask = layers.Activation("sigmoid", name="mask")(x)
-    if is_step:
-        return namespace.Model([features, state], [mask, next_state])
-    return namespace.Model(features, mask)
+    if not is_step:
+        return namespace.Model(features, mask)
+    # A join ties the scales of what it joins, so the state leaves as it came in.
+    joined = state_concatenate(namespace)(name="context_0")([*states, hidden])
+    next_state = layers.Cropping2D(((1, 0), (0, 0)), name="next_state_0")(joined)
+    return namespace.Model([features, *states], [mask, next_state])
 
 
 def plain_gru(namespace: Any) -> type:
@@ -156,3 +151,6 @@ def _scan(namespace: Any, step: Any, gates: Any) -> Any:
 
     _, outputs, _ = backend.rnn(advance_twin, frames, [start])
     return outputs
+
+
+plain_gru(keras)  # registered with Keras now, so that a saved student loads in a new process

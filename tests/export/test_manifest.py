@@ -65,3 +65,19 @@ def test_read_manifest_refuses_a_manifest_without_a_digest(exported, model):
     _change(exported, model=model)
     with pytest.raises(ValueError, match=r"must belong together|must have the entries"):
         read_manifest(exported)
+
+
+def test_read_manifest_refuses_a_newer_version(exported):
+    _change(exported, version=99)
+    with pytest.raises(ValueError, match=r"version 2 or older.*of version 99\. Install a newer"):
+        read_manifest(exported)
+
+
+def test_manifest_of_the_first_version_is_still_read(exported):
+    path = manifest_path(exported)
+    record = json.loads(path.read_text())
+    newer = ("version", "network", "calibration", "arena", "tflite_steps", "has_c_kernels")
+    path.write_text(json.dumps({k: v for k, v in record.items() if k not in newer}))
+    manifest = read_manifest(exported)
+    assert manifest.version == 1
+    assert manifest.has_c_kernels
