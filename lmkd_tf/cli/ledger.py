@@ -189,8 +189,8 @@ class Ledger:
         return [*steps, *self._calibrated_steps(seeds)]
 
     def _preset_steps(self, preset: str) -> tuple[list[Step], Path]:
-        self._model = from_preset(preset)
-        self._core = self._model.core
+        model = from_preset(preset)
+        self._model, self._core = model, model.core
         return [Step("float", _whole(self._core))], preset_files(preset)["tflite"]
 
     def _workdir_steps(self, workdir: Path) -> tuple[list[Step], Path]:
@@ -202,11 +202,11 @@ class Ledger:
             for name in ("student", "pruned", "quantized", "export")
         }
         student = load_enhancer(folders["student"] / "student.keras")
-        self._model = load_enhancer(folders["pruned"] / "pruned.keras")
+        model = self._model = load_enhancer(folders["pruned"] / "pruned.keras")
         quantized = load_quantized(self._build, folders["quantized"] / "quantized.weights.h5")
         self._core = dequantized_core(self._build, quantized)
         self._ranges, self._source = ranges_of(quantized), "pruned"
-        pruned = self._model.core
+        pruned = model.core
         steps = [
             Step("float", _whole(student.core)),
             Step("pruned", _whole(pruned), "float"),

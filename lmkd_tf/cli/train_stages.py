@@ -320,7 +320,17 @@ def build_distiller(config: ExperimentConfig, teacher: Any, student: Any) -> Lat
 def compiled_distiller(
     config: ExperimentConfig, teacher: Any, student: Any, train: TrainConfig
 ) -> LatentMixupDistiller:
-    """Builds the distiller of the configuration with optimizer and loss."""
+    """Builds the distiller of the configuration with optimizer and loss.
+
+    Args:
+        config: Resolved configuration.
+        teacher: Trained teacher.
+        student: Student to train.
+        train: Training stage that the optimizer serves.
+
+    Returns:
+        Compiled distiller.
+    """
     distiller = build_distiller(config, teacher, student)
     distiller.compile(optimizer=make_optimizer(train), loss=build_loss(config))
     return distiller

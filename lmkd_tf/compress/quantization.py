@@ -93,9 +93,11 @@ def check_quantizable(core: Any) -> None:
     for layer in core.layers:
         reason = _why_not(layer)
         if reason:
+            problem, _, remedy = reason.partition(". ")
             raise ValueError(
                 "Every layer of a student must have a form in integers. "
-                f"Received {layer.name!r}, a {type(layer).__name__}: {reason}."
+                f"Received {layer.name!r}, a {type(layer).__name__}: {problem}. "
+                f"{remedy}."
             )
 
 
@@ -291,7 +293,7 @@ def _range_of_state(step: Any, name: str) -> dict[str, Any]:
 
 
 def _own_range(layer: Any) -> dict[str, Any]:
-    inner = getattr(layer, "layer", None)
+    inner: Any = getattr(layer, "layer", None)
     if isinstance(inner, fake_quantized_gru()):
         return dict(zip(("min", "max"), inner.limits_of("state"), strict=True))
     return _range_of(layer, ("output_", "post_activation_"))

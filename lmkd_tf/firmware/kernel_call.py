@@ -65,7 +65,7 @@ class Place:
     def __init__(
         self,
         operator: GraphOperator,
-        tensors: Sequence[GraphTensor],
+        tensors: Sequence[GraphTensor] | Mapping[int, GraphTensor],
         slices: Mapping[int, Slice],
         image: Image,
         address: Callable[[int], str],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transposed convolution out of kernels there are: zeros between the inputs, then a convolution."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -21,7 +21,9 @@ from lmkd_tf.firmware.memory_plan import row_major_strides
 from lmkd_tf.firmware.weighted import weighted_fields
 
 
-def spread_shape(operator: GraphOperator, tensors: Sequence[GraphTensor]) -> tuple[int, int, int]:
+def spread_shape(
+    operator: GraphOperator, tensors: Sequence[GraphTensor] | Mapping[int, GraphTensor]
+) -> tuple[int, int, int]:
     """Returns height, width and channels of the input with zeros between its elements.
 
     Args:
@@ -33,7 +35,9 @@ def spread_shape(operator: GraphOperator, tensors: Sequence[GraphTensor]) -> tup
     return (height - 1) * options.strideH + 1, (width - 1) * options.strideW + 1, channels
 
 
-def spread_bytes(operator: GraphOperator, tensors: Sequence[GraphTensor]) -> int:
+def spread_bytes(
+    operator: GraphOperator, tensors: Sequence[GraphTensor] | Mapping[int, GraphTensor]
+) -> int:
     """Returns the bytes of scratch: the spread input, and what its convolution needs.
 
     Args:

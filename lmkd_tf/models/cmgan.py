@@ -105,12 +105,8 @@ class MaskAndCorrect(layers.Layer):
 class CMGANEnhancer(SpeechEnhancer):
     """Enhances waveforms around `build_cmgan`: level, centered STFT, compression and back.
 
-    Args:
-        core: Model of `build_cmgan`.
-        stft: Sampling rate; its frame serves mixing by bands in distillation only, since the
-            network has a transform of its own (`frame` in `size`).
-        architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
-        size: All size arguments of `build_cmgan`.
+    The arguments are those of `SpeechEnhancer`. The network has a transform of its own
+    (`frame` in `size`), so the frame of `stft` serves mixing by bands in distillation only.
 
     Input shape:
         Noisy speech in [-1, 1], `(B, N)`, N above `fft_length / 2`.

@@ -54,6 +54,7 @@ def build_gru(
     x = layers.ReLU(name="block_0")(x)
     gates = [layers.Conv2D(channels, 1, name=f"input_{gate}")(x) for gate in _GATES]
     recurrence = plain_gru(namespace)(name="gru")
+    state = next_state = None
     if is_step:
         state = layers.Input((1, 1, channels), batch_size=1, name="state_0")
         hidden = recurrence([*gates, state])

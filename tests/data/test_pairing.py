@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,7 +220,8 @@ def test_speech_of_another_speed_is_in_the_views_and_in_the_target(pools):
 
 @pytest.mark.parametrize("name", ["speed", "speech_tilt", "codec"])
 def test_later_effects_are_drawn_as_often_as_asked_for(pools, name):
-    settings = MixSettings(crop_seconds=0.5, **{f"{name}_probability": 0.3}, speeds=(1.1,))
+    chosen: dict[str, Any] = {f"{name}_probability": 0.3}
+    settings = MixSettings(crop_seconds=0.5, **chosen, speeds=(1.1,))
     plain = MixSettings(crop_seconds=0.5)
     changed = 0
     for seed in range(200):
@@ -246,7 +248,8 @@ def test_snr_by_the_recommendation_is_the_one_asked_for(pools):
 
 def test_pairs_with_every_effect_stay_within_full_scale(pools, rooms):
     names = ("room", "clip", "band_limit", "speed", "speech_tilt", "codec")
-    settings = MixSettings(**{f"{name}_probability": 1.0 for name in names})
+    certain: dict[str, Any] = {f"{name}_probability": 1.0 for name in names}
+    settings = MixSettings(**certain)
     for seed in range(20):
         pair = draw_pair(np.random.default_rng(seed), pools[0], pools[1], settings, rooms=rooms)
         assert np.abs(pair).max() <= 1.0

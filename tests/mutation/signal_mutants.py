@@ -81,14 +81,14 @@ SIGNAL_MUTANTS = [
         "models/tcn.py",
         "layers.ZeroPadding2D(((past, 0), (0, 0))",
         "layers.ZeroPadding2D(((0, past), (0, 0))",
-        "tests/models/test_tcn.py::test_a_mask_sees_the_frames_of_its_memory_and_nothing_after_it",
+        "tests/models/test_cores.py::test_a_mask_sees_the_frames_of_its_memory_and_nothing_after_it",
     ),
     Mutant(
         "state_loses_the_newest_frame",
         "models/tcn.py",
         "layers.Cropping2D(((1, 0), (0, 0))",
         "layers.Cropping2D(((0, 1), (0, 0))",
-        "tests/models/test_tcn.py::test_step_graph_matches_whole_utterance_graph",
+        "tests/models/test_cores.py::test_step_graph_matches_whole_utterance_graph",
     ),
     Mutant(
         "files_are_written_in_place",
