@@ -10,6 +10,8 @@ from absl import flags
 
 from lmkd_tf.cli import evaluate, system_specs
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.metrics import utterance
+from lmkd_tf.metrics.p835 import Dnsmos
 
 
 class HalvingBackend:
@@ -37,6 +39,12 @@ def _tone(seconds, seed):
     tone = sum(np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20))
     noise = np.random.default_rng(seed).standard_normal(len(time))
     return 0.05 * tone * np.sin(2 * np.pi * 3 * time) ** 2, 0.01 * noise
+
+
+@pytest.fixture
+def quick_opinion(monkeypatch):
+    """Spares the network of DNSMOS, which takes longer than all the other scores."""
+    monkeypatch.setattr(utterance, "dnsmos", lambda _: Dnsmos(3.0, 3.0, 3.0))
 
 
 @pytest.fixture
@@ -85,6 +93,7 @@ def test_program_scores_the_noisy_speech_and_the_network(monkeypatch, data, tmp_
     assert (output / "report.html").read_text().count("<audio") == 3 * 3
 
 
+@pytest.mark.usefixtures("quick_opinion")
 def test_second_run_reuses_the_rows_and_adds_a_folder(monkeypatch, data, tmp_path):
     output, theirs = tmp_path / "scores", tmp_path / "theirs"
     _run(monkeypatch, *_flags(data, output))
@@ -103,6 +112,7 @@ def test_second_run_reuses_the_rows_and_adds_a_folder(monkeypatch, data, tmp_pat
     assert against.keys() == {"noisy", "nano (tflm)"}
 
 
+@pytest.mark.usefixtures("quick_opinion")
 def test_earlier_scores_join_the_table(monkeypatch, data, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     _run(monkeypatch, *_flags(data, first))
