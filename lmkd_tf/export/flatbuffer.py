@@ -7,6 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lmkd_tf.export.interpreter import import_litert
 
 
@@ -24,6 +26,7 @@ class Tensor:
         is_static: Whether every size is fixed.
         is_variable: Whether it keeps its value between invocations.
         scales: Quantization steps, one per channel or one in all; empty if not quantized.
+        is_saturated: Whether a constant of int32 holds the largest or smallest number there is.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Tensor:
     is_static: bool = True
     is_variable: bool = False
     scales: tuple[float, ...] = ()
+    is_saturated: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,15 @@ def _read_tensor(tensor: Any, name: str | None, types: dict[int, str], buffers: 
         is_static=signature is None or all(size >= 0 for size in signature),
         is_variable=bool(tensor.isVariable),
         scales=scales,
+        is_saturated=bool(scales) and types[tensor.type] == "int32" and _is_saturated(data),
     )
+
+
+def _is_saturated(data: Any) -> bool:
+    if data is None or not len(data):
+        return False
+    values = np.frombuffer(bytes(bytearray(data)), np.int32)
+    return bool(np.isin(values, [-(2**31), 2**31 - 1]).any())
 
 
 def _quantization(quantization: Any) -> tuple[tuple[float, ...], int]:

@@ -52,6 +52,11 @@ def check_graph(graph: Graph, dtype: str) -> None:
             _without_range,
             "Calibrate on frames that reach every layer, and check for dead channels and NaN.",
         ),
+        (
+            "A bias must fit in 32 bits of its step.",
+            _saturated,
+            "A channel whose weights are all zero has none: prune less, or remove channels.",
+        ),
         (f"Activations must be {dtype} throughout.", _other_activations, _LAYERS),
         (
             "A state must have the same scale going in and coming out.",
@@ -142,6 +147,13 @@ def _without_range(graph: Graph, dtype: str) -> Iterator[str]:
             is_integer = tensor.dtype not in _HELPER_TYPES
             scales = tensor.scales or (tensor.scale,)
             if is_integer and not all(math.isfinite(s) and s > 0.0 for s in scales):
+                yield f"{tensor.name!r} at {node.name}"
+
+
+def _saturated(graph: Graph, dtype: str) -> Iterator[str]:
+    for node in graph.nodes:
+        for tensor in node.inputs:
+            if tensor.is_saturated:
                 yield f"{tensor.name!r} at {node.name}"
 
 

@@ -101,14 +101,19 @@ def test_corpus_of_one_file_is_refused(road, corpus):
         Audio(corpus, road.config)
 
 
-def test_calibration_features_are_consecutive_frames_of_the_validation_pairs(road):
-    model = load_enhancer(road.workdir / "pruned" / "pruned.keras")
-    audio = Audio(road.corpus, road.config)
-    frames = stages.draw_calibration(road.config, audio, model).features
-    assert frames.shape == (road.config.compress.num_calibration_frames, model.num_bands)
-    views, _ = next(iter(audio.validation(road.config.compress.quantization)))
-    first = np.asarray(model.analyze(views["first_view"][:1])[0])[0, :, 0]
-    np.testing.assert_allclose(frames[: len(first)], first, atol=1e-6)
+def test_calibration_is_of_consecutive_frames_of_the_validation_split(road):
+    audio, model = Audio(road.corpus, road.config), build_network(road.config.student, road.config)
+    calibration = stages.draw_calibration(road.config, audio, model, seed=3)
+    wanted = road.config.compress.num_calibration_frames
+    assert calibration.features.shape == (wanted, model.num_bands)
+    source = audio.pair_source(8, split="valid", seed=3)
+    features, _ = model.analyze(source.batch(0)[0])
+    frames = np.asarray(features)[:, :, 0].reshape(-1, model.num_bands)
+    count = min(len(frames), wanted)
+    np.testing.assert_array_equal(calibration.features[:count], frames[:count])
+    assert all("/valid/" in name and not name.startswith("/") for name in calibration.files)
+    other = stages.draw_calibration(road.config, audio, model, seed=4)
+    assert not np.array_equal(other.features, calibration.features)
 
 
 def test_network_and_builder_follow_the_configuration(road):

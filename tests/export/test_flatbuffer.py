@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from lmkd_tf.export.flatbuffer import read_graph
+from tests.firmware.graphs import GraphBuilder, options
 
 
 def test_read_graph_names_inputs_and_outputs_as_the_builder_does(road):
@@ -47,3 +48,17 @@ def test_read_graph_refuses_noise_behind_the_magic_number(exported):
     exported.write_bytes(b"\x1c\0\0\0TFL3" + noise)
     with pytest.raises(ValueError, match=r"must hold a \.tflite model"):
         read_graph(exported)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_saturated"), [(2**31 - 1, True), (-(2**31), True), (7, False)]
+)
+def test_read_graph_notices_a_saturated_bias(tmp_path, value, is_saturated):
+    g = GraphBuilder()
+    x, w = g.input([1, 8]), g.weights([4, 8], 0)
+    bias = g.tensor([4], 1e-4, data=np.array([1, value, 2, 3], np.int32))
+    y = g.tensor([1, 4])
+    g.operator("FULLY_CONNECTED", [x, w, bias], [y], options("FullyConnected"))
+    (tmp_path / "dense.tflite").write_bytes(g.finish(y))
+    (node,) = read_graph(tmp_path / "dense.tflite").nodes
+    assert [tensor.is_saturated for tensor in node.inputs] == [False, False, is_saturated]

@@ -53,8 +53,8 @@ def test_quantize_rounds_ties_to_even_and_saturates(road):
 
 
 def test_unknown_runtime_is_refused(road):
-    with pytest.raises(ValueError, match=r"`runtime` must be one of.*Received 'xnnpack'"):
-        StepModel(road.int8, "xnnpack")
+    with pytest.raises(ValueError, match=r"`runtime` must be one of.*Received 'onnx'"):
+        StepModel(road.int8, "onnx")
 
 
 def test_missing_runtime_says_where_it_exists(monkeypatch):

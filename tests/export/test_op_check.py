@@ -135,6 +135,13 @@ def test_check_graph_refuses_a_channel_of_a_kernel_without_a_range(graph):
         check_graph(replace(graph, nodes=(node, *graph.nodes[1:])), "int8")
 
 
+def test_check_graph_refuses_the_bias_of_a_dead_channel(graph):
+    bias = replace(_weights("bias", "int32"), is_saturated=True)
+    node = replace(graph.nodes[0], inputs=(*graph.nodes[0].inputs, bias))
+    with pytest.raises(ValueError, match=r"fit in 32 bits.*'bias' at CONV_2D.*prune less"):
+        check_graph(replace(graph, nodes=(node, *graph.nodes[1:])), "int8")
+
+
 def test_check_graph_refuses_a_change_of_type_within_the_graph(graph):
     changed = _with(graph, "QUANTIZE", result=_tensor("wide", dtype="int16"))
     with pytest.raises(ValueError, match=r"must be int8 throughout.*int16 'wide' at QUANTIZE"):
