@@ -50,7 +50,7 @@ def from_preset(name: str) -> Any:
     """Loads a trained float network.
 
     Args:
-        name: Name of the preset, such as `"nano"` or `"wide"`.
+        name: Name of the preset, such as `"nano"` or `"base"`.
 
     Returns:
         `SpeechEnhancer` from noisy `(B, N)` to enhanced `(B, N)`.

@@ -106,8 +106,8 @@ def test_sensitivity_table_shows_what_16_bits_cost():
 
 
 def test_ledger_of_a_preset_without_int8_is_refused():
-    with pytest.raises(ValueError, match=r"ships as int8\. Received 'wide', which ships in float"):
-        preset_config("wide")
+    with pytest.raises(ValueError, match=r"ships as int8\. Received 'base', which ships in float"):
+        preset_config("base")
     assert preset_config("nano").student.architecture == "nano"
 
 
