@@ -10,7 +10,6 @@ import signal
 import sys
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
 _ABSENT = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "ai_edge_litert")
 
 
@@ -21,7 +20,9 @@ class _Refuse(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
 
-sys.meta_path.insert(0, _Refuse())
+if __name__ == "__main__":  # a test run that only collects this file needs TensorFlow
+    os.environ["KERAS_BACKEND"] = "jax"
+    sys.meta_path.insert(0, _Refuse())
 
 import keras  # noqa: E402
 
