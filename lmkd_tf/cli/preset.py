@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> None:
             "A preset is made from a network that was trained. "
             f"Received {workspace.root}, which loaded its teacher. Use --role=student."
         )
+    # A path of this machine says nothing elsewhere; the settings hold the file's digest.
+    record["config"]["student_start"] = Path(record["config"].get("student_start", "")).name
     network = record["config"][role]
     name = network["architecture"]
     write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")

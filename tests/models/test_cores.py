@@ -103,14 +103,18 @@ def test_step_graph_has_the_names_and_shapes_of_the_weights_of_the_whole_graph(n
 
 
 def test_a_mask_sees_the_frames_of_its_memory_and_nothing_after_it(name):
-    core = build_with_random_weights(name, keras)
     before = features_of(30)
     after = before.copy()
     after[0, 10] += 0.5
-    difference = np.asarray(core(after, training=False)) - core(before, training=False)
-    moved = np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)) > 0)
-    assert moved.min() == 10
-    assert moved.max() == 10 + MEMORY_FRAMES[name]
+    moved = set()
+    for seed in range(4):  # a rectifier may hide a path from one set of weights
+        core = build_with_random_weights(name, keras, seed)
+        # Before the sigmoid, which saturates and hides small changes.
+        core = keras.Model(core.input, core.get_layer("mask_logits").output)
+        difference = np.asarray(core(after, training=False)) - core(before, training=False)
+        moved |= set(np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)) > 0))
+    assert min(moved) == 10
+    assert max(moved) == 10 + MEMORY_FRAMES[name]
 
 
 def test_mask_lies_between_zero_and_one(name):
