@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lmkd_tf.firmware.generate import generate
+from lmkd_tf.firmware.headers import read_manifest
 
 _FIRMWARE = Path(__file__).resolve().parents[2] / "microcontroller"
 _SOURCES = (
@@ -43,6 +44,7 @@ class HostFirmware:
 
     def __init__(self, manifest_path: str | Path):
         program = build_host(Path(manifest_path).resolve())
+        self._num_bands = int(read_manifest(manifest_path)["num_bands"])
         self._process = subprocess.Popen(
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -65,7 +67,16 @@ class HostFirmware:
         return self._request(b"p", hops)
 
     def gains(self, features: np.ndarray) -> np.ndarray:
-        """Maps band features `(T, E)` to gains `(T, E)`, float32."""
+        """Maps band features `(T, E)` to gains `(T, E)`, float32.
+
+        Raises:
+            ValueError: If the model has another number of bands.
+        """
+        if features.ndim != 2 or features.shape[1] != self._num_bands:
+            raise ValueError(
+                "Features must have the bands of the model. "
+                f"Received shape {features.shape}. Pass (T, {self._num_bands})."
+            )
         return self._request(b"g", features)
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def test_every_operator_on_a_core_equals_tflm_bit_for_bit(
 def test_generated_network_equals_tflm_over_a_stream(shipped_export, run_c, tmp_path, project_root):
     out_dir = tmp_path / "out"
     files = aot.write_aot(shipped_export, out_dir)
-    features = np.cumsum(np.random.default_rng(5).integers(-9, 10, (400, 128)), axis=0)
+    features = np.cumsum(np.random.default_rng(5).integers(-9, 10, (400, 144)), axis=0)
     features = np.clip(features, -128, 127).astype(np.int8)
     model = StepModel(shipped_export.parent / "nano_int8.tflite", "tflm")
     expected = np.stack([model.step_quantized(frame) for frame in features])
@@ -83,15 +83,15 @@ def test_generated_network_equals_tflm_over_a_stream(shipped_export, run_c, tmp_
 #include <stdio.h>
 #include <string.h>
 #include "model_aot.h"
-static const int8_t features[400 * 128] = {{{values}}};
+static const int8_t features[400 * 144] = {{{values}}};
 static _Alignas(16) int8_t memory[LMKD_AOT_MEMORY_BYTES];
 int main(void) {{
     const int8_t *image = (const int8_t *)lmkd_model_image + LMKD_IMAGE_HEADER_BYTES;
     lmkd_aot_reset(memory);
     for (int t = 0; t < 400; t++) {{
-        memcpy(memory + LMKD_AOT_FEATURES_OFFSET, features + 128 * t, 128);
+        memcpy(memory + LMKD_AOT_FEATURES_OFFSET, features + 144 * t, 144);
         lmkd_aot_invoke(memory, image);
-        fwrite(memory + LMKD_AOT_MASK_OFFSET, 1, 128, stdout);
+        fwrite(memory + LMKD_AOT_MASK_OFFSET, 1, 144, stdout);
     }}
     return 0;
 }}
@@ -99,7 +99,7 @@ int main(void) {{
     source = project_root / "microcontroller" / "src"
     (out_dir / "nn.h").write_bytes((source / "nn.h").read_bytes())
     output = run_c(program, files[1], files[2], *(source / name for name in KERNELS))
-    masks = np.frombuffer(output, np.int8).reshape(400, 128)
+    masks = np.frombuffer(output, np.int8).reshape(400, 144)
     np.testing.assert_array_equal(masks, expected)
     assert len(np.unique(masks)) > 50
 

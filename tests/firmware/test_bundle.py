@@ -132,7 +132,7 @@ def test_operator_resolver_compiles_and_names_what_the_model_holds(
 def test_golden_masks_depend_on_the_carried_state(made):
     codes, _ = _golden(made, "codes")
     masks, entry = _golden(made, "masks")
-    assert masks.shape == codes.shape == (1000, 128)
+    assert masks.shape == codes.shape == (1000, 144)
     assert entry["max_difference"] == 0
     states = [name for name in read_json(made / "golden" / "vectors.json") if "state_" in name]
     assert len(states) == len(read_json(made / "manifest.json")["states"])

@@ -84,7 +84,7 @@ def test_blocks_of_any_length_give_the_same_audio(firmware, signal):
 
 def test_two_processes_do_not_share_their_past(model, firmware):
     other = open_backend("firmware", model)
-    loud, quiet = np.full((6, 128), 1.0, np.float32), np.full((6, 128), -1.0, np.float32)
+    loud, quiet = np.full((6, 144), 1.0, np.float32), np.full((6, 144), -1.0, np.float32)
     firmware.reset()
     alone = firmware.gains(quiet)
     firmware.reset()
@@ -92,8 +92,13 @@ def test_two_processes_do_not_share_their_past(model, firmware):
     np.testing.assert_array_equal(firmware.gains(quiet), alone)
 
 
+def test_features_of_another_network_are_refused(firmware):
+    with pytest.raises(ValueError, match=r"bands of the model.*\(6, 128\).*\(T, 144\)"):
+        firmware.gains(np.zeros((6, 128), np.float32))
+
+
 def test_more_frames_than_a_request_holds_are_split(firmware):
-    features = np.random.default_rng(0).normal(0, 0.4, (600, 128)).astype(np.float32)
+    features = np.random.default_rng(0).normal(0, 0.4, (600, 144)).astype(np.float32)
     firmware.reset()
     whole = firmware.gains(features)
     firmware.reset()

@@ -27,11 +27,11 @@ def test_golden_vectors_hold_features_codes_masks_and_output(shipped_export, tmp
     text = source.read_text()
     features = np.array(numbers(text, "lmkd_golden_features"))
     codes = np.array(numbers(text, "lmkd_golden_codes"))
-    assert len(features) == len(codes) == 16 * 128
+    assert len(features) == len(codes) == 16 * 144
     # Scale and zero point of the features in the manifest.
     np.testing.assert_allclose(
-        codes, np.clip(features / 0.00840824842453003 - 9, -128, 127), atol=0.51
+        codes, np.clip(features / 0.008156072348356247 - 5, -128, 127), atol=0.51
     )
-    assert len(numbers(text, "lmkd_golden_masks")) == 16 * 128
+    assert len(numbers(text, "lmkd_golden_masks")) == 16 * 144
     assert len(numbers(text, "lmkd_golden_output")) == 15 * 256
     assert "#define LMKD_GOLDEN_NUM_HOPS 16" in header.read_text()
