@@ -20,9 +20,10 @@ def get_config() -> ExperimentConfig:
         data=replace(
             default.data, crop_seconds=1.024, num_validation_batches=2, num_evaluation_clips=5
         ),
-        teacher=ModelConfig(architecture="base", channels=16, **small),
-        student=ModelConfig(architecture="nano", channels=8, **small),
+        teacher=ModelConfig(architecture="tcn", channels=48, **small),
+        student=ModelConfig(architecture="tcn", channels=24, **small),
         teacher_training=brief,
         distillation_training=brief,
+        distill=replace(default.distill, taps=(("bottleneck", "block_2", "block_2"),)),
         compress=CompressConfig(pruning=brief, quantization=brief, num_calibration_frames=200),
     )

@@ -123,7 +123,7 @@ def test_network_and_builder_follow_the_configuration(road):
     )
     assert network.stft == road.config.stft
     assert network.core.count_params() == core.count_params()
-    assert core.get_layer("block_0_conv").filters == road.config.student.channels
+    assert core.get_layer("encoder").filters == road.config.student.channels
 
 
 def test_save_model_leaves_an_older_file_when_it_fails(tmp_path):

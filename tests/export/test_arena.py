@@ -23,7 +23,9 @@ def test_smallest_arena_allocates_and_one_step_less_does_not(road, dtype):
 
 def test_parts_of_the_arena_add_up_to_what_lives_as_long_as_the_interpreter():
     found = measure_arena(preset_files("nano")["tflite"])
-    assert found.head_bytes + found.tail_bytes == found.needed_bytes
+    lasting_bytes = found.head_bytes + found.tail_bytes
+    # What is needed for a moment while memory is allocated comes on top.
+    assert lasting_bytes <= found.needed_bytes < 1.1 * lasting_bytes
     assert 0.9 * found.tail_bytes < sum(found.parts.values()) <= found.tail_bytes
 
 

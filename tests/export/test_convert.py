@@ -27,10 +27,10 @@ def test_calibration_feeds_every_input_by_name_and_carries_the_state(seeded):
     np.testing.assert_allclose(samples[3]["state_0"][0], past[1:3], atol=1e-6)
 
 
-def test_request_for_an_unknown_type_is_refused(tmp_path):
+def test_request_for_an_unknown_way_is_refused(tmp_path):
     from lmkd_tf.config.files import write_json
     from lmkd_tf.export.convert import main
 
-    write_json(tmp_path / "request.json", {"dtype": "int4", "architecture": "tcn", "size": {}})
+    write_json(tmp_path / "request.json", {"ranges": "int4", "architecture": "tcn", "size": {}})
     with pytest.raises(KeyError, match="int4"):
         main(str(tmp_path / "request.json"))

@@ -170,12 +170,12 @@ def test_converter_that_writes_no_model_leaves_nothing(export_with, tmp_path):
 
 
 SIZE = {"num_bands": 12, "channels": 8, "dilations": (1, 2)}
-NETWORK = {"architecture": "nano", "size": SIZE, "stft": StftConfig()}
+NETWORK = {"architecture": "tcn", "size": SIZE, "stft": StftConfig()}
 
 
 @pytest.fixture
 def core(seeded):
-    return build_core("nano", **SIZE)
+    return build_core("tcn", **SIZE)
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_exported_file_says_what_it_is_and_what_it_was_calibrated_on(core, calib
     path = tmp_path / "student.tflite"
     manifest = to_tflite(core, path, **NETWORK, calibration=calibration, dtype="int16")
     record = read_metadata(path)
-    assert record["network"]["architecture"] == "nano"
+    assert record["network"]["architecture"] == "tcn"
     assert record["stft"]["hop_length"] == 256
     assert record["states"] == manifest.states
     assert record["created_from"] == manifest.created_from
@@ -213,7 +213,7 @@ def test_exported_file_says_what_it_is_and_what_it_was_calibrated_on(core, calib
 @pytest.mark.parametrize("weights", ["float16", "int8"])
 def test_file_for_phones_computes_the_masks_of_the_float_step(core, tmp_path, weights):
     path = tmp_path / "phone.tflite"
-    to_phone(core, path, architecture="nano", size=SIZE, weights=weights)
+    to_phone(core, path, architecture="tcn", size=SIZE, weights=weights)
     assert path.stat().st_size < 4 * core.count_params() + 20000
     interpreter = litert.Interpreter(str(path))
     runner = interpreter.get_signature_runner()
@@ -235,7 +235,7 @@ def test_file_for_phones_computes_the_masks_of_the_float_step(core, tmp_path, we
 
 def test_type_of_weights_for_phones_must_be_known(core, tmp_path):
     with pytest.raises(ValueError, match=r"`weights` must be one of float16, int8.*'int4'"):
-        to_phone(core, tmp_path / "x.tflite", architecture="nano", size=SIZE, weights="int4")
+        to_phone(core, tmp_path / "x.tflite", architecture="tcn", size=SIZE, weights="int4")
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(core, calibration, tmp_path):
@@ -262,7 +262,7 @@ def test_student_type_and_calibration_must_fit(core, calibration, tmp_path):
         to_tflite(core, path, **NETWORK, calibration=calibration, dtype="int4")
     with pytest.raises(ValueError, match=r"bands of the network\. Received 12, .* has 16"):
         to_tflite(
-            build_core("nano", **{**SIZE, "num_bands": 16}),
+            build_core("tcn", **{**SIZE, "num_bands": 16}),
             path,
             **NETWORK,
             calibration=calibration,
