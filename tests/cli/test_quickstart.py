@@ -53,7 +53,7 @@ def test_finished_stages_leave_neither_checkpoints_nor_start_records(road):
 
 def test_quickstart_shows_a_table_and_where_the_results_are(road):
     output = road.finished.stdout
-    for text in ("noisy", "teacher", "nano float", "nano pruned", "nano int8 (TFLM)"):
+    for text in ("noisy", "teacher", "tcn float", "tcn pruned", "tcn int8 (TFLM)"):
         assert text in output
     assert f"Report: {road.workdir / 'report.html'}" in output
     assert "<html" in (road.workdir / "report.html").read_text()[:500]
@@ -70,9 +70,15 @@ def test_quickstart_reuses_everything_and_repairs_a_damaged_stage(road, tmp_path
     for stage in STAGES[:-1]:
         assert f"{stage} reused" in again.stderr
     assert "scores done in" in again.stderr
-    wanted = json.loads((road.workdir / "scores" / "rows.json").read_text())
-    assert json.loads((workdir / "scores" / "rows.json").read_text()) == wanted
+    # Sums in another order move the last digit of ESTOI.
+    assert _rounded_rows(workdir) == _rounded_rows(road.workdir)
     assert (workdir / "report.html").is_file()
+
+
+def _rounded_rows(workdir):
+    rows = json.loads((workdir / "scores" / "rows.json").read_text())
+    assert rows
+    return [{k: round(v, 9) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
 
 
 def test_results_on_recordings_are_kept_apart_from_the_synthetic_ones(tmp_path):

@@ -79,19 +79,19 @@ def test_every_stage_records_what_it_takes_to_repeat_it(road, stage):
 def test_results_describe_every_model_by_its_own_file(road):
     results = json.loads((road.workdir / "results.json").read_text())
     models = {entry["name"]: entry for entry in results["models"]}
-    assert {"teacher", "nano float", "nano int16", "nano int8"} <= models.keys()
+    assert {"teacher", "tcn float", "tcn int16", "tcn int8"} <= models.keys()
     teacher = load_enhancer(road.workdir / "teacher" / "teacher.keras")
     assert models["teacher"]["parameters"] == count_parameters(teacher.core)
     for dtype in ("int8", "int16"):
         path = getattr(road, dtype)
-        assert models[f"nano {dtype}"]["bytes"] == path.stat().st_size
-        assert models[f"nano {dtype}"]["arena_bytes"] == read_manifest(path).arena_bytes
-    assert models["nano int8"]["macs_per_hop"] == models["nano float"]["macs_per_hop"]
+        assert models[f"tcn {dtype}"]["bytes"] == path.stat().st_size
+        assert models[f"tcn {dtype}"]["arena_bytes"] == read_manifest(path).arena_bytes
+    assert models["tcn int8"]["macs_per_hop"] == models["tcn float"]["macs_per_hop"]
 
 
 def test_results_hold_every_score_of_every_system(road):
     results = json.loads((road.workdir / "results.json").read_text())
-    systems = ["noisy", "teacher", "nano float", "nano pruned", "nano int8 (TFLM)"]
+    systems = ["noisy", "teacher", "tcn float", "tcn pruned", "tcn int8 (TFLM)"]
     assert list(dict.fromkeys(row["system"] for row in results["rows"])) == systems
     num_clips = road.config.data.num_evaluation_clips
     assert len(results["rows"]) == num_clips * len(systems)

@@ -49,7 +49,7 @@ def test_presets_stands_for_all_of_them(clips):
     names = [system.name for system in read_systems(["presets"], clips)]
     assert {f"{name} (keras)" for name in preset_names()} <= set(names)
     assert "nano (tflm)" in names
-    assert "wide (tflm)" not in names
+    assert "base (tflm)" not in names
 
 
 def test_network_that_cannot_stream_hears_whole_utterances(clips, tmp_path):
@@ -68,7 +68,7 @@ def test_network_that_cannot_stream_hears_whole_utterances(clips, tmp_path):
         (["noisy=nano"], "Received noisy twice"),
         (["nano@gpu"], r"one of keras, tflite, tflm, firmware. Received nano@gpu"),
         (["huge"], "must ship with the package. Received 'huge'"),
-        (["wide@tflm"], "float only"),
+        (["base@tflm"], "float only"),
     ],
 )
 def test_specs_that_cannot_be_used_are_refused(clips, specs, message):

@@ -58,12 +58,12 @@ class FinishedRoad:
     @property
     def int8(self) -> Path:
         """The exported int8 student."""
-        return self.workdir / "export" / "nano_int8.tflite"
+        return self.workdir / "export" / "tcn_int8.tflite"
 
     @property
     def int16(self) -> Path:
         """The exported int16 student."""
-        return self.workdir / "export" / "nano_int16.tflite"
+        return self.workdir / "export" / "tcn_int16.tflite"
 
     def copy(self, folder: Path) -> Path:
         """Copies the work directory, for a test that damages it."""
