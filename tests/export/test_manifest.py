@@ -24,7 +24,7 @@ def test_read_manifest_without_the_model_names_the_command(tmp_path):
 
 def test_read_manifest_without_the_manifest_names_it(exported):
     manifest_path(exported).unlink()
-    with pytest.raises(FileNotFoundError, match=r"nano_int8\.manifest\.json.*does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"tcn_int8\.manifest\.json.*does not exist"):
         read_manifest(exported)
 
 
