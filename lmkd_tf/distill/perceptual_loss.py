@@ -43,7 +43,8 @@ class PesqShapedLoss(keras.losses.Loss):
     Over 576 real clips (24 utterances with 35 kinds of noise at six SNRs from -5 to 20 dB: noisy,
     enhanced by two networks and by an ideal mask) its rank correlation with wide-band PESQ was
     -0.97 (that of SI-SDR 0.87), and one unit went with about 1.6 points of the score before its
-    mapping to MOS.
+    mapping to MOS. It follows musical noise less well: over 96 clips, half of them noisy and
+    half after spectral subtraction, it was -0.88.
 
     Args:
         base: Loss to add to, with one value per example, or None for the disturbance alone.

@@ -5,7 +5,6 @@ import pytest
 import soundfile
 from scipy.stats import spearmanr
 
-import lmkd_tf
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.distill.losses import SpeechLoss
 from lmkd_tf.distill.perceptual_loss import (
@@ -15,6 +14,7 @@ from lmkd_tf.distill.perceptual_loss import (
     pesq_shaped_disturbance,
 )
 from lmkd_tf.dsp.level import mix_at_snr
+from lmkd_tf.dsp.stft import inverse_stft, stft
 from lmkd_tf.metrics.perceptual import pesq_wb
 from lmkd_tf.metrics.si_sdr import si_sdr_db
 
@@ -265,6 +265,14 @@ def noisy_grid(shared_data):
     return np.repeat(np.array(speech)[:, None], len(SNRS_DB), axis=1), np.array(noisy)
 
 
+def masked_ideally(speech, noisy):
+    """Applies the ideal ratio mask: unlike a preset, it was not trained on this loss."""
+    clean, noise, spectrum = (np.asarray(stft(x, FRAME)) for x in (speech, noisy - speech, noisy))
+    power, noise_power = (np.sum(x**2, axis=-1, keepdims=True) for x in (clean, noise))
+    mask = np.sqrt(power / (power + noise_power + 1e-9))
+    return np.asarray(inverse_stft((mask * spectrum).astype(np.float32), FRAME, NUM_SAMPLES))
+
+
 def disturbances(speech, enhanced):
     speech, enhanced = (signal.reshape(-1, NUM_SAMPLES) for signal in (speech, enhanced))
     return np.asarray(pesq_shaped_disturbance(speech, enhanced, FRAME))
@@ -278,7 +286,7 @@ def test_disturbance_of_real_speech_falls_with_every_step_of_the_snr(noisy_grid)
 def test_disturbance_of_real_speech_ranks_clips_as_pesq_does_and_better_than_si_sdr(noisy_grid):
     pytest.importorskip("pesq", reason="needs the extra eval")
     speech, noisy = (grid.reshape(-1, NUM_SAMPLES) for grid in noisy_grid)
-    enhanced = np.asarray(lmkd_tf.models.from_preset("nano")(noisy, training=False))
+    enhanced = masked_ideally(speech, noisy)
     speech, judged = np.concatenate([speech, speech]), np.concatenate([noisy, enhanced])
     scores = [pesq_wb(s, y).value for s, y in zip(speech, judged, strict=True)]
     si_sdrs_db = [si_sdr_db(s, y) for s, y in zip(speech, judged, strict=True)]
