@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped preset `nano`: trained alone (see `supervised`), then distilled and quantized.
+r"""The shipped preset `nano`: trained alone (see `supervised`), then distilled and quantized.
 
-lmkd-distill --config=nano --override=student_start=runs/nano/network/network.keras ...
+lmkd-quickstart --config=nano --data=FOLDER --workdir=runs/nano_int8 \
+        --override=student_start=runs/nano/network/network.keras
 """
 
 from dataclasses import replace
@@ -20,12 +21,12 @@ def get_config() -> ExperimentConfig:
         student=ModelConfig("nano"),
         distill=replace(supervised.distill, method="path_mixup"),
         distillation_training=TrainConfig(
-            epochs=4, steps_per_epoch=300, batch_size=8, learning_rate=1e-3, ema_momentum=0.999
+            epochs=2, steps_per_epoch=200, batch_size=8, learning_rate=1e-3, ema_momentum=0.999
         ),
         compress=CompressConfig(
             sparsity=0.0,  # zeros among weights cost quality and save no cycle
             quantization=TrainConfig(
-                epochs=2, steps_per_epoch=200, batch_size=8, learning_rate=3e-4, weight_decay=0.0
+                epochs=1, steps_per_epoch=200, batch_size=8, learning_rate=3e-4, weight_decay=0.0
             ),
         ),
     )

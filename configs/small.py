@@ -1,31 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped preset `small`: trained alone (see `supervised`), then distilled and quantized.
+r"""The shipped preset `small`: like `nano`, a little shorter.
 
-lmkd-distill --config=small --override=student_start=runs/small/network/network.keras ...
+lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
+        --override=student_start=runs/small/network/network.keras
 """
 
 from dataclasses import replace
 
-from configs.supervised import get_config as get_supervised
-from lmkd_tf.config.schema import CompressConfig, ExperimentConfig, ModelConfig, TrainConfig
+from configs.nano import get_config as get_nano
+from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
 
 
 def get_config() -> ExperimentConfig:
-    """Returns a distillation under the preset `base` that goes on from a trained student."""
-    supervised = get_supervised()
+    """Returns the distillation of `nano` for the larger student."""
+    nano = get_nano()
     return replace(
-        supervised,
+        nano,
         name="small",
-        teacher_preset="base",
         student=ModelConfig("small"),
-        distill=replace(supervised.distill, method="path_mixup"),
-        distillation_training=TrainConfig(
-            epochs=4, steps_per_epoch=300, batch_size=8, learning_rate=1e-3, ema_momentum=0.999
-        ),
-        compress=CompressConfig(
-            sparsity=0.0,  # zeros among weights cost quality and save no cycle
-            quantization=TrainConfig(
-                epochs=2, steps_per_epoch=200, batch_size=8, learning_rate=3e-4, weight_decay=0.0
-            ),
+        distillation_training=replace(nano.distillation_training, epochs=1),
+        compress=replace(
+            nano.compress,
+            quantization=replace(nano.compress.quantization, steps_per_epoch=150),
         ),
     )

@@ -27,6 +27,23 @@ def test_calibration_feeds_every_input_by_name_and_carries_the_state(seeded):
     np.testing.assert_allclose(samples[3]["state_0"][0], past[1:3], atol=1e-6)
 
 
+def test_request_for_an_unknown_type_is_refused(tmp_path):
+    from lmkd_tf.config.files import write_json
+    from lmkd_tf.export.convert import main
+
+    size = {"num_bands": 12, "channels": 8, "dilations": [1, 2]}
+    weights = build_core("tcn", **size).get_weights()
+    np.savez(tmp_path / "weights.npz", **{str(i): w for i, w in enumerate(weights)})
+    np.save(tmp_path / "frames.npy", np.zeros((20, 12), np.float32))
+    request = {"ranges": "calibrated", "dtype": "int4", "architecture": "tcn", "size": size}
+    files = {"weights": "weights.npz", "calibration": "frames.npy", "output": "out.tflite"}
+    request |= {name: str(tmp_path / path) for name, path in files.items()}
+    write_json(tmp_path / "request.json", request)
+    with pytest.raises(KeyError, match="int4"):
+        main(str(tmp_path / "request.json"))
+    assert not (tmp_path / "out.tflite").exists()
+
+
 def test_request_for_an_unknown_way_is_refused(tmp_path):
     from lmkd_tf.config.files import write_json
     from lmkd_tf.export.convert import main

@@ -9,12 +9,14 @@ import tf_keras
 from lmkd_tf.models.grid import build_grid
 from lmkd_tf.models.tcn import build_tcn
 
-NUM_BANDS = 16
+NUM_BANDS = {"tcn": 6, "grid": 16}
 BUILDERS = {
-    "tcn": functools.partial(build_tcn, num_bands=NUM_BANDS, channels=5, dilations=(1, 2, 3)),
+    "tcn": functools.partial(
+        build_tcn, num_bands=NUM_BANDS["tcn"], channels=5, dilations=(1, 2, 3)
+    ),
     "grid": functools.partial(
         build_grid,
-        num_bands=NUM_BANDS,
+        num_bands=NUM_BANDS["grid"],
         bands_per_position=2,
         encoder_channels=3,
         channels=4,
@@ -24,6 +26,8 @@ BUILDERS = {
         bottleneck_dilations=(1, 3),
     ),
 }
+# The logits of the grid are larger, and so is their rounding.
+TWIN_TOLERANCE = {"tcn": 1e-6, "grid": 1e-4}
 MEMORY_FRAMES = {"tcn": 2 * (1 + 2 + 3), "grid": 2 * (1 + 2 + 1) + 2 * (1 + 3)}
 # Two dilations of frames; on the grid half of 4 channels at 16 / 2 / 2 positions, the first
 # two blocks before the bottleneck of 6 channels and the third after it.
@@ -51,9 +55,9 @@ def sign(rng, weight):
     return rng.choice([-1.0, 1.0], weight.shape) if weight.ndim > 1 else 1.0
 
 
-def features_of(num_frames, seed=1):
+def features_of(name, num_frames, seed=1):
     rng = np.random.default_rng(seed)
-    return rng.uniform(-1, 1, (1, num_frames, 1, NUM_BANDS)).astype(np.float32)
+    return rng.uniform(-1, 1, (1, num_frames, 1, NUM_BANDS[name])).astype(np.float32)
 
 
 def run_steps(step, features):
@@ -71,7 +75,7 @@ def test_step_graph_matches_whole_utterance_graph(name, namespace):
     core = build_with_random_weights(name, namespace)
     step = BUILDERS[name](namespace=namespace, is_step=True)
     step.set_weights(core.get_weights())
-    features = features_of(30)
+    features = features_of(name, 30)
     whole = np.asarray(core(features, training=False), np.float64)
     error = whole - run_steps(step, features)
     assert whole.std() > 0.05  # the mask is not saturated, so the comparison means something
@@ -82,9 +86,9 @@ def test_keras_and_tf_keras_graphs_compute_the_same_mask(name):
     core = build_with_random_weights(name, keras)
     twin = BUILDERS[name](namespace=tf_keras)
     twin.set_weights(core.get_weights())
-    features = features_of(20)
+    features = features_of(name, 20)
     np.testing.assert_allclose(
-        core(features, training=False), twin(features, training=False), atol=1e-4
+        core(features, training=False), twin(features, training=False), atol=TWIN_TOLERANCE[name]
     )
 
 
@@ -93,7 +97,7 @@ def test_states_have_their_frames_in_and_out(name, namespace):
     step = BUILDERS[name](namespace=namespace, is_step=True)
     assert [tuple(tensor.shape) for tensor in step.inputs[1:]] == STATES[name]
     assert [tuple(tensor.shape) for tensor in step.outputs[1:]] == STATES[name]
-    assert tuple(step.inputs[0].shape) == tuple(step.outputs[0].shape) == (1, 1, 1, NUM_BANDS)
+    assert tuple(step.inputs[0].shape) == tuple(step.outputs[0].shape) == (1, 1, 1, NUM_BANDS[name])
 
 
 def test_step_graph_has_the_names_and_shapes_of_the_weights_of_the_whole_graph(name):
@@ -103,22 +107,19 @@ def test_step_graph_has_the_names_and_shapes_of_the_weights_of_the_whole_graph(n
 
 
 def test_a_mask_sees_the_frames_of_its_memory_and_nothing_after_it(name):
-    before = features_of(30)
+    before = features_of(name, 30)
     after = before.copy()
     after[0, 10] += 0.5
-    moved = set()
-    for seed in range(4):  # a rectifier may hide a path from one set of weights
-        core = build_with_random_weights(name, keras, seed)
-        # Before the sigmoid, which saturates and hides small changes.
-        core = keras.Model(core.input, core.get_layer("mask_logits").output)
-        difference = np.asarray(core(after, training=False)) - core(before, training=False)
-        moved |= set(np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)) > 0))
-    assert min(moved) == 10
-    assert max(moved) == 10 + MEMORY_FRAMES[name]
+    core = build_with_random_weights(name, keras)
+    difference = np.asarray(core(after, training=False)) - core(before, training=False)
+    moved = np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)) > 0)
+    assert moved.min() == 10
+    assert moved.max() == 10 + MEMORY_FRAMES[name]
 
 
 def test_mask_lies_between_zero_and_one(name):
-    mask = np.asarray(build_with_random_weights(name, keras)(100 * features_of(10), training=False))
+    core = build_with_random_weights(name, keras)
+    mask = np.asarray(core(100 * features_of(name, 10), training=False))
     assert mask.min() >= 0.0
     assert mask.max() <= 1.0
 
