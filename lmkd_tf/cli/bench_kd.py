@@ -108,21 +108,14 @@ class _Bench:
         return [{name: row[name] for name in ("file", "snr_db", *_METRICS)} for row in rows]
 
     def _int8_enhancer(self, config: Any, audio: Any, student: Any, folder: Path) -> Any:
-        from lmkd_tf.cli.stages import core_builder
-        from lmkd_tf.compress.quantization import calibrate_ranges, quantize
-        from lmkd_tf.compress.twin import make_twin
+        from lmkd_tf.cli.stages import export_calibrated
         from lmkd_tf.evaluate.backends import StepBackend
         from lmkd_tf.evaluate.streaming import StreamingEnhancer
-        from lmkd_tf.export.tflite import to_tflite
 
-        twin = make_twin(core_builder(config.student), student.core)
-        quantized = quantize(twin)
-        noisy = (views["first_view"] for views, _ in audio.validation(config.compress.quantization))
-        calibrate_ranges(quantized, twin, (student.analyze(batch)[0] for batch in noisy))
-        weights = folder / "quantized.weights.h5"
-        quantized.save_weights(str(weights))
+        batches = audio.validation(config.compress.quantization)
+        noisy = (views["first_view"] for views, _ in batches)
         network = {"architecture": config.student.architecture, "size": config.student.size}
-        to_tflite(weights, folder / "student.tflite", **network, stft=config.stft)
+        export_calibrated(student, folder / "student.tflite", noisy, **network)
         return StreamingEnhancer(StepBackend(folder / "student.tflite", "tflm")).enhance
 
 

@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> None:
             f"Received {workspace.root}, which loaded its teacher. Use --role=student."
         )
     # A path of this machine says nothing elsewhere; the settings hold the file's digest.
-    record["config"]["student_start"] = Path(record["config"].get("student_start", "")).name
+    for start in ("student_start", "network_start"):
+        record["config"][start] = Path(record["config"].get(start, "")).name
     network = record["config"][role]
     name = network["architecture"]
     write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")

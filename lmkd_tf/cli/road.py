@@ -45,7 +45,7 @@ _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 STAGES = tuple(_NEEDS)
 # Beside the road: one network on its own.
-_NEEDS["network"] = ((), ("data", "loss", "network", "network_training"))
+_NEEDS["network"] = ((), ("data", "loss", "network", "network_start", "network_training"))
 COMMANDS = {
     "network": "lmkd-train",
     "teacher": "lmkd-train",
@@ -202,9 +202,9 @@ class Road:
             parts["compress"].pop("quantization")
         if stage == "teacher" and self.config.teacher_preset:
             parts["teacher_preset"] = sha256_of(preset_files(self.config.teacher_preset)["weights"])
-        if stage == "student":
-            start = parts.pop("student_start")
-            parts |= {"student_start": sha256_of(start)} if start else {}
+        for name in {"student_start", "network_start"} & parts.keys():
+            start = parts.pop(name)
+            parts |= {name: sha256_of(start)} if start else {}
         parts = {name: _without_later(part) for name, part in parts.items()}
         version = lmkd_tf.__version__
         return {**parts, "corpus": _digest(self.audio.corpus), "version": version}

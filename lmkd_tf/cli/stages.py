@@ -4,7 +4,8 @@
 import functools
 import itertools
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
 from lmkd_tf.data.pipeline import EVALUATION_SEED
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.export.calibration import Calibration
-from lmkd_tf.export.manifest import manifest_path
+from lmkd_tf.export.manifest import Manifest, manifest_path
 from lmkd_tf.export.tflite import to_tflite
 from lmkd_tf.firmware.bundle import write_bundle
 from lmkd_tf.firmware.emulator import FIRMWARE
@@ -122,6 +123,37 @@ def quantize_student(
     _require_room(folder, sum(weight.nbytes for weight in quantized.get_weights()))
     with atomic_path(folder / "quantized.weights.h5") as temporary:
         quantized.save_weights(str(temporary))
+
+
+def export_calibrated(
+    student: SpeechEnhancer,
+    output: Path,
+    noisy: Iterable[Any],
+    *,
+    architecture: str,
+    size: dict[str, Any],
+) -> Manifest:
+    """Exports a float student as int8 with ranges of real frames, without fine-tuning.
+
+    Args:
+        student: Trained student.
+        output: `.tflite` file to write, its manifest goes beside it.
+        noisy: Batches of noisy speech, `(B, N)`.
+        architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
+        size: Size arguments of the network.
+
+    Returns:
+        Manifest of the exported file.
+    """
+    twin = make_twin(functools.partial(build_core, architecture, **size), student.core)
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, (student.analyze(batch)[0] for batch in noisy))
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / "quantized.weights.h5"
+        quantized.save_weights(str(weights))
+        return to_tflite(
+            weights, output, architecture=architecture, size=size, stft=student.stft
+        )
 
 
 def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources: Path) -> None:

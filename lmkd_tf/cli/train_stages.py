@@ -227,6 +227,8 @@ def train_network(
         callbacks: Callbacks for `fit`, such as progress.
     """
     network = build_seeded(config.network, config)
+    if config.network_start:
+        _start_from(network, config.network_start)
     _fit_alone(network, config, audio, folder / "network.keras", config.network_training, callbacks)
 
 
@@ -271,16 +273,17 @@ def distill_student(
     remove_checkpoint(folder)
 
 
-def _start_from(student: SpeechEnhancer, path: str) -> None:
-    """Gives a student the weights of a trained one."""
+def _start_from(network: SpeechEnhancer, path: str) -> None:
+    """Gives a network the weights of a trained one."""
     weights = load_enhancer(path).core.get_weights()
-    own = [tuple(weight.shape) for weight in student.core.weights]
+    own = [tuple(weight.shape) for weight in network.core.weights]
     if [weight.shape for weight in weights] != own:
         raise ValueError(
-            "`student_start` must be a network of the same architecture and size as the student. "
-            f"Received {path} with other weights. Set `student` to the network of that file."
+            "`student_start` and `network_start` must be networks of the same architecture and "
+            f"size as what starts from them. Received {path} with other weights. Set `student` or "
+            "`network` to the network of that file."
         )
-    student.core.set_weights(weights)
+    network.core.set_weights(weights)
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -447,6 +447,7 @@ class ExperimentConfig:
         teacher_training: Training of the teacher.
         distillation_training: Training of the student.
         network: Network that `lmkd-train --network` trains on its own.
+        network_start: `.keras` file of the same network to start from, or `""`.
         network_training: Training of that network.
         loss: Supervised loss.
         distill: Distillation objective.
@@ -464,6 +465,7 @@ class ExperimentConfig:
     teacher_training: TrainConfig = field(default_factory=TrainConfig)
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
     network: ModelConfig = field(default_factory=ModelConfig)
+    network_start: str = ""
     network_training: TrainConfig = field(default_factory=TrainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
