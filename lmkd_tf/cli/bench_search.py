@@ -31,18 +31,23 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any], str]] = {
     "tcn_bins": ("tcn", {"num_bands": 257}, "bins instead of bands"),
     "gru": ("gru", {}, "a recurrence instead of dilated memory"),
     "nano": ("nano", {}, "the shipped student"),
-    "nano_two_memories": ("nano", {"bottleneck_dilations": (2, 8)}, "two blocks of memory"),
-    "nano_two_wide_memories": (
+    "nano_three_memories": (
         "nano",
-        {"bottleneck_dilations": (2, 8), "bottleneck_channels": 80},
-        "two wider blocks of memory",
+        {"bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
+        "three narrower blocks of memory",
     ),
-    "nano_narrow": ("nano", {"bottleneck_channels": 48}, "a narrow bottleneck"),
+    "nano_narrow": (
+        "nano",
+        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
+        "three narrow blocks of memory",
+    ),
     "nano_narrow_grid_wide": (
         "nano",
-        {"bottleneck_channels": 48, "channels": 32},
-        "a narrow bottleneck, a wide grid",
+        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9), "channels": 32},
+        "the same under a wider grid",
     ),
+    "nano_64": ("nano", {"bottleneck_channels": 64}, "a narrower bottleneck"),
+    "nano_80": ("nano", {"bottleneck_channels": 80}, "a wider bottleneck"),
     "nano_128": ("nano", {"num_bands": 128}, "fewer bands"),
     "nano_fine": (
         "nano",
@@ -59,17 +64,14 @@ def main(arguments: list[str]) -> None:
     """Runs the program."""
     del arguments
     from lmkd_tf.config.files import read_json
+    from lmkd_tf.distill.objective import check_choice
 
     values = flags.FLAGS
     names = values.candidates or list(CANDIDATES)
-    unknown = [name for name in names if name not in CANDIDATES]
-    if unknown:
-        raise ValueError(
-            f"Unknown candidate. Received {', '.join(unknown)}. "
-            f"Use some of: {', '.join(CANDIDATES)}."
-        )
+    for name in names:
+        check_choice("candidates", name, tuple(CANDIDATES))
     search = Search(_config(values), Path(values.data), Path(values.workdir))
-    results = []
+    results, table = [], ""
     for index, name in enumerate(names):
         sys.stdout.write(f"candidate {index + 1} of {len(names)}: {name}\n")
         results.append(read_json(search.run(name)))
@@ -228,6 +230,7 @@ def run() -> None:
     flags.DEFINE_list("candidates", [], "Candidates to compare; all if empty.")
     flags.DEFINE_integer("steps", 1200, "Optimizer steps of every run.", lower_bound=1)
     flags.DEFINE_string("table", None, "Markdown file to write, such as docs/search.md.")
+
     run_program(main, __doc__ or "", ("data", "workdir", "candidates", "steps", "table"))
 
 

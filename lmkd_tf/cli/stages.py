@@ -151,9 +151,7 @@ def export_calibrated(
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "quantized.weights.h5"
         quantized.save_weights(str(weights))
-        return to_tflite(
-            weights, output, architecture=architecture, size=size, stft=student.stft
-        )
+        return to_tflite(weights, output, architecture=architecture, size=size, stft=student.stft)
 
 
 def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources: Path) -> None:

@@ -2,10 +2,12 @@
 """One way to train anything: schedule, resume, history, progress."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from absl import logging
 
 from lmkd_tf.cli.validation import BestEpoch
@@ -69,9 +71,9 @@ def fit_stage(
 ) -> None:
     """Fits a compiled model, keeping history and a checkpoint per epoch.
 
-    With `ema_momentum` the averaged weights are validated, and the model has them at the
-    end; a checkpoint holds both. With `monitor` the model has those of the best epoch. Call
-    `remove_checkpoint` once the result is saved.
+    With `ema_momentum` the averaged weights are validated, with batch statistics of their own,
+    and the model has them at the end; a checkpoint holds both. With `monitor` the model has
+    those of the best epoch. Call `remove_checkpoint` once the result is saved.
 
     Args:
         model: Compiled model.
@@ -95,7 +97,7 @@ def fit_stage(
         model.optimizer.build(model.trainable_variables)
         own.append(Checkpoint(folder / _RESUME))
     if train.ema_momentum:
-        own.append(keras.callbacks.SwapEMAWeights())  # last: swaps back after the others
+        own.append(SwapAverages(validation))  # last: swaps back after the others
     if done:
         model.load_weights(folder / _RESUME / read_json(folder / _RESUME / _RECORD)["file"])
     model.fit(
@@ -110,6 +112,73 @@ def fit_stage(
     )
     if best:
         best.restore(model)
+
+
+class SwapAverages(keras.callbacks.SwapEMAWeights):
+    """Validates and ends with averaged weights that have batch statistics of their own.
+
+    Keras averages what is trained. Batch normalization would go on with the moving
+    statistics of the weights that are not averaged, and a network of both is worse than
+    either; so those of the averaged weights are measured on noisy speech of the validation,
+    which is the same before and after an interruption.
+
+    Args:
+        validation: Validation batches.
+    """
+
+    def __init__(self, validation: Any):
+        super().__init__()
+        self._validation = validation
+        self._before: list[Any] = []
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Puts the averages in."""
+        super().on_test_begin(logs)
+        self._before = [
+            [np.array(v) for v in layer.non_trainable_variables] for layer in self._norms()
+        ]
+        self._measure()
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        """Puts the trained weights and their statistics back."""
+        super().on_test_end(logs)
+        for layer, values in zip(self._norms(), self._before, strict=True):
+            for variable, value in zip(layer.non_trainable_variables, values, strict=True):
+                variable.assign(value)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Measures the statistics of the averages, which Keras leaves in the model."""
+        self._measure()
+
+    def _network(self) -> Any:
+        return getattr(self.model, "student", self.model)
+
+    def _norms(self) -> list[Any]:
+        return [
+            x for x in _layers(self._network()) if isinstance(x, keras.layers.BatchNormalization)
+        ]
+
+    def _measure(self) -> None:
+        norms = self._norms()
+        if not norms:
+            return
+        momenta = [layer.momentum for layer in norms]
+        for index, (views, *_) in enumerate(self._validation):
+            for layer in norms:
+                layer.momentum = index / (index + 1)  # the plain mean over the batches
+            self._network()(_noisy_of(views), training=True)
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
+
+
+def _noisy_of(views: Any) -> Any:
+    return views["first_view"] if isinstance(views, dict) else views
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -34,8 +34,8 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "channels": 24,
             "dilations": (1,),
             "squeeze_channels": 8,
-            "bottleneck_channels": 64,
-            "bottleneck_dilations": (1, 3, 9),
+            "bottleneck_channels": 72,
+            "bottleneck_dilations": (2, 8),
         },
     ),
     "small": (

@@ -223,6 +223,20 @@ def test_averaged_weights_are_those_of_the_formula_and_are_what_is_validated(tmp
     assert last_loss != pytest.approx(validated, abs=1e-4)
 
 
+def test_averages_have_batch_statistics_of_their_own(tmp_path):
+    distiller = _fit(tmp_path, train=AVERAGED)
+    first_norm = next(
+        x for x in distiller.student.layers if isinstance(x, keras.layers.BatchNormalization)
+    )
+    before = keras.Model(distiller.student.inputs, first_norm.input)
+    batches = [np.asarray(before(views["first_view"])) for views, _ in _pairs(1000).take(2)]
+    mean = np.mean([b.mean(axis=(0, 1, 2)) for b in batches], axis=0)
+    variance = np.mean([b.var(axis=(0, 1, 2)) for b in batches], axis=0)
+    np.testing.assert_allclose(np.asarray(first_norm.moving_mean), mean, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(first_norm.moving_variance), variance, rtol=1e-4)
+    assert first_norm.momentum == pytest.approx(0.99)
+
+
 def test_resumed_stage_keeps_weights_and_averages(tmp_path):
     whole = _fit(tmp_path / "whole", train=AVERAGED)
     with pytest.raises(KeyboardInterrupt):

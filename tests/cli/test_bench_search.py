@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import pytest
+
+from lmkd_tf.cli import bench_search
+from lmkd_tf.config.files import read_json
+
+
+def result(name, pesq):
+    scores = {"pesq_wb": pesq, "stoi": 0.75, "si_sdr_db": 6.0}
+    counts = {"parameters": 1000, "macs_per_hop": 2000, "model_bytes": 3000, "arena_bytes": 4000}
+    lower = {**scores, "pesq_wb": pesq - 0.1}
+    return {"name": name, "asks": "why", **counts, "float": scores, "int8": lower}
+
+
+def test_table_has_the_best_int8_network_first():
+    table = bench_search.to_markdown([result("worse", 1.5), result("better", 1.75)], "heading")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert rows[0] == (
+        "| `better` | why | 1,000 | 2,000 | 3,000 | 4,000 | 1.750 | 0.750 | 6.00 "
+        "| 1.650 | 0.750 | 6.00 |"
+    )
+    assert rows[1].startswith("| `worse` |")
+
+
+@pytest.fixture
+def search(road, tmp_path):
+    brief = replace(
+        road.config.network_training,
+        **{"epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "ema_momentum": 0.0},
+        **{"num_scored_clips": 0, "monitor": ""},
+    )
+    config = replace(road.config, network_training=brief)
+    return bench_search.Search(config, road.corpus, tmp_path / "search")
+
+
+def test_candidate_is_trained_quantized_and_scored_once(search, monkeypatch):
+    size = {"channels": 8, "num_bands": 64, "bottleneck_channels": 16, "dilations": (1,)}
+    monkeypatch.setitem(bench_search.CANDIDATES, "tiny", ("nano", size, "a test"))
+    path = search.run("tiny")
+    found = read_json(path)
+    assert found["settings"]["size"]["channels"] == 8
+    assert found["arena_bytes"] > 1000
+    assert found["model_bytes"] > found["parameters"]
+    # Two steps leave the network where it began, so int8 has little to lose.
+    assert found["int8"]["si_sdr_db"] == pytest.approx(found["float"]["si_sdr_db"], abs=1.0)
+    assert 1.0 <= found["int8"]["pesq_wb"] <= 4.7
+    monkeypatch.setattr(search, "_train_and_score", lambda *_: pytest.fail("trained again"))
+    assert search.run("tiny") == path
+
+
+def test_candidate_of_another_budget_is_trained_again(search, monkeypatch):
+    trained = []
+    monkeypatch.setattr(
+        bench_search.Search, "_train_and_score", lambda *_: trained.append(1) or {"float": {}}
+    )
+    search.run("nano")
+    train = replace(search.config.network_training, epochs=3)
+    search.config = replace(search.config, network_training=train)
+    search.run("nano")
+    assert len(trained) == 2
