@@ -12,21 +12,22 @@ from lmkd_tf.config.schema import CompressConfig, ExperimentConfig, ModelConfig,
 
 
 def get_config() -> ExperimentConfig:
-    """Returns a distillation under the preset `base` that goes on from a trained student."""
+    """Returns a distillation under the preset `small` that goes on from a trained student."""
     supervised = get_supervised()
     return replace(
         supervised,
         name="nano",
-        teacher_preset="base",
+        teacher_preset="small",
+        teacher=ModelConfig("small"),
         student=ModelConfig("nano"),
         distill=replace(supervised.distill, method="path_mixup"),
         distillation_training=TrainConfig(
-            epochs=2, steps_per_epoch=200, batch_size=8, learning_rate=1e-3, ema_momentum=0.999
+            epochs=2, steps_per_epoch=300, batch_size=8, learning_rate=1e-3
         ),
         compress=CompressConfig(
             sparsity=0.0,  # zeros among weights cost quality and save no cycle
             quantization=TrainConfig(
-                epochs=1, steps_per_epoch=200, batch_size=8, learning_rate=3e-4, weight_decay=0.0
+                epochs=1, steps_per_epoch=300, batch_size=8, learning_rate=3e-4, weight_decay=0.0
             ),
         ),
     )

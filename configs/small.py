@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The shipped preset `small`: like `nano`, a little shorter.
+r"""The shipped preset `small`: like `nano`, under the preset `base`.
 
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
@@ -12,15 +12,12 @@ from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
 
 
 def get_config() -> ExperimentConfig:
-    """Returns the distillation of `nano` for the larger student."""
+    """Returns the road of `nano` for the larger student."""
     nano = get_nano()
     return replace(
         nano,
         name="small",
+        teacher_preset="base",
+        teacher=ModelConfig("base"),
         student=ModelConfig("small"),
-        distillation_training=replace(nano.distillation_training, epochs=1),
-        compress=replace(
-            nano.compress,
-            quantization=replace(nano.compress.quantization, steps_per_epoch=150),
-        ),
     )
