@@ -4,7 +4,7 @@
 from dataclasses import replace
 
 from configs.default import get_config as get_default
-from lmkd_tf.config.schema import ExperimentConfig, TrainConfig
+from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> ExperimentConfig:
@@ -13,7 +13,8 @@ def get_config() -> ExperimentConfig:
     return replace(
         default,
         name="bench_kd",
-        teacher_preset="base",
+        teacher_preset="small",
+        teacher=ModelConfig("small"),
         data=replace(
             default.data, crop_seconds=1.024, num_validation_batches=4, num_evaluation_clips=50
         ),

@@ -22,12 +22,12 @@ def get_config() -> ExperimentConfig:
         student=ModelConfig("nano"),
         distill=replace(supervised.distill, method="path_mixup"),
         distillation_training=TrainConfig(
-            epochs=2, steps_per_epoch=300, batch_size=8, learning_rate=1e-3
+            epochs=2, steps_per_epoch=300, batch_size=8, learning_rate=2e-4
         ),
         compress=CompressConfig(
             sparsity=0.0,  # zeros among weights cost quality and save no cycle
             quantization=TrainConfig(
-                epochs=1, steps_per_epoch=300, batch_size=8, learning_rate=3e-4, weight_decay=0.0
+                epochs=1, steps_per_epoch=300, batch_size=8, learning_rate=5e-5, weight_decay=0.0
             ),
         ),
     )

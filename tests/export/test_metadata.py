@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lmkd_tf.export.flatbuffer import read_graph
 from lmkd_tf.export.interpreter import import_tflm
+from lmkd_tf.export.manifest import read_manifest
 from lmkd_tf.export.metadata import METADATA_NAME, embed_metadata, read_metadata
 from lmkd_tf.models.presets import preset_files
 
@@ -22,11 +23,12 @@ def preset_bytes():
 def _outputs(content):
     interpreter = import_tflm().Interpreter.from_bytes(content, arena_size=2**20)
     rng = np.random.default_rng(0)
-    for position in range(5):
+    positions = range(1 + len(read_manifest(preset_files("nano")["tflite"]).states))
+    for position in positions:
         shape = interpreter.get_input_details(position)["shape"]
         interpreter.set_input(rng.integers(-128, 128, shape).astype(np.int8), position)
     interpreter.invoke()
-    return [interpreter.get_output(position) for position in range(5)]
+    return [interpreter.get_output(position) for position in positions]
 
 
 def test_record_goes_in_and_comes_out(preset_bytes, tmp_path):

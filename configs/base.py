@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""The shipped preset `base`: the teacher of `small`, and a student like the others in int8.
+
+lmkd-quickstart --config=base --data=FOLDER --workdir=runs/base_int8 \
+        --override=student_start=runs/base/network/network.keras
+"""
+
+from dataclasses import replace
+
+from configs.nano import get_config as get_nano
+from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
+
+
+def get_config() -> ExperimentConfig:
+    """Returns the road of `nano` for the largest student, which has nobody to learn from."""
+    nano = get_nano()
+    return replace(
+        nano,
+        name="base",
+        student=ModelConfig("base"),
+        distill=replace(nano.distill, method="no_kd"),
+        distillation_training=replace(nano.distillation_training, epochs=1),
+    )
