@@ -57,8 +57,7 @@ def core_builder(model: ModelConfig) -> Callable[..., Any]:
 
 def compressed_student(config: ExperimentConfig) -> ModelConfig:
     """Returns the network of the student after structured pruning."""
-    channels = config.compress.channels
-    return config.student if channels is None else replace(config.student, channels=channels)
+    return replace(config.student, **config.compress.size)
 
 
 def prune_student(
@@ -74,17 +73,15 @@ def prune_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     settings, train = config.compress, config.compress.pruning
-    if not settings.sparsity and settings.channels is None:
+    if not settings.sparsity and not settings.size:
         write_json(folder / "sparsity.json", kernel_sparsity(inputs.student.core))
         save_model(inputs.student, folder / "pruned.keras")
         return
     core, smaller = inputs.student.core, compressed_student(config)
-    if settings.channels is not None:
+    if settings.size:
         noisy = next(iter(audio.validation(train)))[0]["first_view"]
         features, _ = inputs.student.analyze(noisy)
-        core = shrink(
-            core_builder(config.student), core, channels=settings.channels, features=features
-        )
+        core = shrink(core_builder(config.student), core, features=features, **settings.size)
     pruned = prune(
         make_twin(core_builder(smaller), core),
         sparsity=settings.sparsity,
@@ -151,9 +148,7 @@ def export_calibrated(
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "quantized.weights.h5"
         quantized.save_weights(str(weights))
-        return to_tflite(
-            weights, output, architecture=architecture, size=size, stft=student.stft
-        )
+        return to_tflite(weights, output, architecture=architecture, size=size, stft=student.stft)
 
 
 def export_student(config: ExperimentConfig, audio: Audio, folder: Path, sources: Path) -> None:
