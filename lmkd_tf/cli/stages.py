@@ -17,7 +17,7 @@ from absl import logging
 from lmkd_tf.cli.train_stages import Audio, build_network, compiled_distiller, save_model
 from lmkd_tf.cli.training import fit_stage
 from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
-from lmkd_tf.compress.quantization import calibrate_ranges, quantize
+from lmkd_tf.compress.quantization import calibrate_ranges, limit_logits, quantize
 from lmkd_tf.compress.structured import shrink
 from lmkd_tf.compress.twin import make_twin
 from lmkd_tf.config.files import atomic_path, write_json
@@ -116,6 +116,7 @@ def quantize_student(
     noisy = (views["first_view"] for views, _ in audio.validation(train))
     calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
     _fit_twin(config, audio, folder, inputs, quantized, train, callbacks)
+    limit_logits(quantized)
     write_json(folder / "sparsity.json", kernel_sparsity(quantized))
     _require_room(folder, sum(weight.nbytes for weight in quantized.get_weights()))
     with atomic_path(folder / "quantized.weights.h5") as temporary:

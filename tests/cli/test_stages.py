@@ -222,7 +222,7 @@ def test_student_on_a_grid_shrinks_and_is_tuned_under_the_distiller(road, tmp_pa
     config = replace(
         road.config,
         student=ModelConfig("nano", **size),
-        distill=replace(road.config.distill, taps=(("bottleneck", "block_2", "bottleneck"),)),
+        distill=replace(road.config.distill, taps=(("decoder", "block_2", "decoder"),)),
         compress=CompressConfig(
             sparsity=0.0, channels=6, bottleneck_channels=10, squeeze_channels=4, pruning=brief
         ),
