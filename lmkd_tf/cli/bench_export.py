@@ -3,16 +3,19 @@
 
 Usage:
   ./x bench export [--data=FOLDER] [--clips=20] [--frames=500]
+  ./x bench export --data=FOLDER --calibrations=8 [--clips=16]
 
 Prints a table of sizes beside those published for DTLN and GTCRN, and a table of microseconds per
-hop of the network alone. With recordings, the quality ledger of each student follows.
+hop of the network alone. With recordings, the quality ledger of each student follows. With
+--calibrations there is one table instead: what the draw of the calibration frames does to int8
+after training, on clips of the split `valid`, run by TFLite Micro.
 """
 
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,13 @@ def main(arguments: list[str]) -> None:
     from lmkd_tf.models.presets import preset_files, preset_names
 
     students = [name for name in preset_names() if "tflite" in preset_files(name)]
+    if flags.FLAGS.calibrations:
+        _require_data()
+        for name in students:
+            seeds = range(flags.FLAGS.calibrations)
+            table = spread_table(name, flags.FLAGS.data, seeds, flags.FLAGS.clips)
+            sys.stdout.write(f"{name}\n\n{table}\n")
+        return
     sys.stdout.write(size_table(students) + "\n")
     sys.stdout.write(time_table(students, flags.FLAGS.frames))
     if flags.FLAGS.data:
@@ -108,6 +118,77 @@ def _seconds(run: Callable[[np.ndarray], Any], features: np.ndarray) -> float:
     return time.perf_counter() - start_s
 
 
+def _require_data() -> None:
+    if not flags.FLAGS.data:
+        raise ValueError(
+            "Calibrations are drawn from recordings. "
+            "Received --calibrations without --data. Add --data=FOLDER."
+        )
+
+
+def spread_table(name: str, data: str | Path, seeds: Iterable[int], num_clips: int) -> str:
+    """Returns scores of a student over several draws of calibration frames as a markdown table.
+
+    Args:
+        name: Preset that ships as int8.
+        data: Recordings.
+        seeds: Seeds of the draws.
+        num_clips: Clips of the split `valid` that are scored.
+    """
+    from lmkd_tf.cli import stages
+    from lmkd_tf.cli.ledger import preset_config
+    from lmkd_tf.export.tflite import to_tflite
+    from lmkd_tf.models import from_preset
+    from lmkd_tf.models.presets import preset_files
+
+    config, model = preset_config(name), from_preset(name)
+    audio = stages.Audio(data, config)
+    clips = audio.scored_clips(num_clips)
+    rows = [["network", *(title for title, _ in _SPREAD.values())]]
+    whole = _mean_scores(clips, lambda noisy: np.asarray(model(noisy[None], training=False))[0])
+    rows += [["float", *_cells([whole])]]
+    rows += [["int8 as shipped", *_cells([_int8_scores(clips, preset_files(name)["tflite"])])]]
+    network = {"architecture": model.architecture, "size": model.size, "stft": model.stft}
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in seeds:
+            path = Path(scratch) / f"{seed}.tflite"
+            drawn = stages.draw_calibration(config, audio, model, seed)
+            to_tflite(model.core, path, **network, calibration=drawn)
+            found.append(_int8_scores(clips, path))
+            rows.append([f"int8 after training, seed {seed}", *_cells([found[-1]])])
+    rows.append([f"mean and deviation over {len(found)}", *_cells(found)])
+    return _markdown(rows)
+
+
+_SPREAD = {"pesq_wb": ("PESQ-WB", 3), "si_sdr_db": ("SI-SDR (dB)", 2)}
+
+
+def _int8_scores(clips: list[Any], path: Path) -> dict[str, float]:
+    from lmkd_tf.evaluate.backends import StepBackend
+    from lmkd_tf.evaluate.streaming import StreamingEnhancer
+
+    return _mean_scores(clips, StreamingEnhancer(StepBackend(path, "tflm")).enhance)
+
+
+def _mean_scores(clips: list[Any], enhance: Callable[[np.ndarray], Any]) -> dict[str, float]:
+    from lmkd_tf.evaluate.scores import score_clips
+
+    rows = score_clips("spread", clips, enhance, num_workers=1, metrics=tuple(_SPREAD))
+    return {name: float(np.mean([row[name] for row in rows])) for name in _SPREAD}
+
+
+def _cells(scores: list[dict[str, float]]) -> list[str]:
+    """Formats a value, or mean and standard deviation of several."""
+    cells = []
+    for name, (_, digits) in _SPREAD.items():
+        values = [entry[name] for entry in scores]
+        text = f"{np.mean(values):.{digits}f}"
+        more = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+        cells.append(text + more)
+    return cells
+
+
 def _ledger(name: str) -> str:
     from lmkd_tf.cli import stages
     from lmkd_tf.cli.ledger import Ledger, preset_config, to_markdown
@@ -130,9 +211,12 @@ def _markdown(rows: list[list[str]]) -> str:
 def run() -> None:
     """Entry point."""
     flags.DEFINE_string("data", None, "Recordings for the quality ledger.")
-    flags.DEFINE_integer("clips", 20, "Clips of the test split that the ledger scores.")
+    flags.DEFINE_integer("clips", 20, "Clips that are scored.", lower_bound=1)
     flags.DEFINE_integer("frames", 500, "Hops per round of the time table.", lower_bound=1)
-    run_program(main, __doc__ or "", ("data", "clips", "frames"))
+    flags.DEFINE_integer(
+        "calibrations", 0, "Draws of calibration frames to compare instead.", lower_bound=0
+    )
+    run_program(main, __doc__ or "", ("data", "clips", "frames", "calibrations"))
 
 
 if __name__ == "__main__":

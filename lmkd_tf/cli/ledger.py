@@ -218,9 +218,11 @@ class Ledger:
             Step("pruned", _whole(pruned), "float"),
             Step("fake-quantized", _whole(quantized), "pruned"),
         ]
-        if self._config.compress.channels is None:  # a shrunk network has other layers
+        if self._config.compress.num_bands is not None:  # float has other features: not compared
+            steps = [replace(steps[1], before=None), steps[2]]
+        elif not self._config.compress.size:  # a shrunk network has other layers
             steps[1].blame = lambda: changed_layers(student.core, pruned, self._probe())
-        steps[2].blame = lambda: changed_layers(pruned, self._core, self._probe())
+        steps[-1].blame = lambda: changed_layers(pruned, self._core, self._probe())
         return steps, folders["export"] / f"{self._config.student.architecture}_int8.tflite"
 
     def _calibrated_steps(self, seeds: Sequence[int]) -> Iterator[Step]:

@@ -60,6 +60,8 @@ _LATER_SETTINGS = {
     **{"ema_momentum": 0.0, "num_scored_clips": 0, "monitor": "", "patience": 0},
     **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
     "codecs": ("ulaw", "vorbis"),
+    **dict.fromkeys(("bands_per_position", "encoder_channels", "squeeze_channels")),
+    **dict.fromkeys(("bottleneck_channels", "bottleneck_dilations")),
 }
 _NUM_SHOWN_CLIPS = 6
 
@@ -196,6 +198,8 @@ class Road:
         parts = {name: whole[name] for name in ("seed", "stft", *_NEEDS[stage][1])}
         if stage != "scores":
             parts["data"] = {k: v for k, v in parts["data"].items() if "evaluation" not in k}
+        if "compress" in parts and self.config.compress.num_bands is None:  # came later, as well
+            parts["compress"].pop("num_bands")
         if stage in ("pruned", "quantized"):
             parts["compress"].pop("num_calibration_frames")
         if stage == "pruned":

@@ -17,7 +17,7 @@ from absl import logging
 from lmkd_tf.cli.train_stages import Audio, build_network, compiled_distiller, save_model
 from lmkd_tf.cli.training import fit_stage
 from lmkd_tf.compress.pruning import PruningStep, kernel_sparsity, prune, strip_pruning
-from lmkd_tf.compress.quantization import calibrate_ranges, quantize
+from lmkd_tf.compress.quantization import calibrate_ranges, limit_logits, quantize
 from lmkd_tf.compress.structured import shrink
 from lmkd_tf.compress.twin import make_twin
 from lmkd_tf.config.files import atomic_path, write_json
@@ -57,8 +57,7 @@ def core_builder(model: ModelConfig) -> Callable[..., Any]:
 
 def compressed_student(config: ExperimentConfig) -> ModelConfig:
     """Returns the network of the student after structured pruning."""
-    channels = config.compress.channels
-    return config.student if channels is None else replace(config.student, channels=channels)
+    return replace(config.student, **config.compress.size)
 
 
 def prune_student(
@@ -74,17 +73,15 @@ def prune_student(
         callbacks: Callbacks for `fit`, such as progress.
     """
     settings, train = config.compress, config.compress.pruning
-    if not settings.sparsity and settings.channels is None:
+    if not settings.sparsity and not settings.size:
         write_json(folder / "sparsity.json", kernel_sparsity(inputs.student.core))
         save_model(inputs.student, folder / "pruned.keras")
         return
     core, smaller = inputs.student.core, compressed_student(config)
-    if settings.channels is not None:
+    if settings.size:
         noisy = next(iter(audio.validation(train)))[0]["first_view"]
         features, _ = inputs.student.analyze(noisy)
-        core = shrink(
-            core_builder(config.student), core, channels=settings.channels, features=features
-        )
+        core = shrink(core_builder(config.student), core, features=features, **settings.size)
     pruned = prune(
         make_twin(core_builder(smaller), core),
         sparsity=settings.sparsity,
@@ -119,6 +116,7 @@ def quantize_student(
     noisy = (views["first_view"] for views, _ in audio.validation(train))
     calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
     _fit_twin(config, audio, folder, inputs, quantized, train, callbacks)
+    limit_logits(quantized)
     write_json(folder / "sparsity.json", kernel_sparsity(quantized))
     _require_room(folder, sum(weight.nbytes for weight in quantized.get_weights()))
     with atomic_path(folder / "quantized.weights.h5") as temporary:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantization-aware training (QAT) of a `tf_keras` core, and its step graph."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from lmkd_tf.compress.recurrence import (
@@ -19,6 +21,9 @@ from lmkd_tf.compress.twin import CoreBuilder
 from lmkd_tf.models.gru import plain_gru
 from lmkd_tf.models.layers import state_concatenate
 
+# The int8 sigmoid has steps of 1/256: beyond this its output is within half a step of 0 or 1.
+_LOGIT_LIMIT = math.log(511.0)
+
 
 def quantize(core: Any) -> Any:
     """Adds fake quantization to every tensor of a core and keeps its zeros.
@@ -26,7 +31,8 @@ def quantize(core: Any) -> Any:
     Weights are int8 per channel and activations int8 per tensor, with batch
     normalization folded, as the int8 converter will do it. Zeros of a pruned
     core stay zero (tfmot's prune-preserving scheme). Products, differences and
-    the plain recurrence, for which tfmot has no rule, get rules of our own.
+    the plain recurrence, for which tfmot has no rule, get rules of our own, and so do
+    depthwise kernels, to which tfmot gives one range for all channels.
 
     Args:
         core: `tf_keras` core, stripped of pruning wrappers.
@@ -43,6 +49,7 @@ def quantize(core: Any) -> Any:
     api = tfmot.quantization.keras
     no_range, output_range = _no_range_config(api), _output_range_config(api)
     recurrence, joined = recurrence_config(), state_concatenate(tf_keras)
+    depthwise = _depthwise_config(api)
     recurrent, rounding = plain_gru(tf_keras), fake_quantized_gru()
 
     def annotate(layer: Any) -> Any:
@@ -59,12 +66,30 @@ def quantize(core: Any) -> Any:
             layer, config = rounding.from_config(layer.get_config()), recurrence()
         return api.quantize_annotate_layer(layer, config)
 
-    scope = {kind.__name__: kind for kind in (no_range, output_range, recurrence, joined, rounding)}
+    ours = (no_range, output_range, recurrence, depthwise, joined, rounding)
+    scope = {kind.__name__: kind for kind in ours}
     with api.quantize_scope(scope):
         annotated = tf_keras.models.clone_model(core, clone_function=annotate)
         _copy_weights(core, annotated)
-        scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
-        return api.quantize_apply(annotated, scheme)
+        return api.quantize_apply(annotated, _scheme(tfmot, depthwise))
+
+
+def _scheme(tfmot: Any, depthwise: type) -> Any:
+    """Returns tfmot's prune-preserving scheme with our rule for depthwise kernels.
+
+    The rule is not an annotation, because tfmot folds no normalization into annotated layers.
+    """
+    scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+    registry = scheme.get_quantize_registry()
+    known = registry.get_quantize_config
+
+    def config_of(layer: Any) -> Any:
+        is_depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
+        return depthwise() if is_depthwise else known(layer)
+
+    registry.get_quantize_config = config_of
+    scheme.get_quantize_registry = lambda: registry
+    return scheme
 
 
 def _copy_weights(core: Any, annotated: Any) -> None:
@@ -179,11 +204,32 @@ def calibrate_ranges(quantized: Any, core: Any, batches: Iterable[Any]) -> None:
     for own, (low, high) in zip(ranges.values(), np.mean(extremes, axis=0), strict=True):
         own["min"].assign(min(low, 0.0))
         own["max"].assign(max(high, 0.0))
+    limit_logits(quantized)
     _start_kernel_ranges(quantized)
     for name, seen in within.items():
         recurrences[name].set_limits(
             {n: tuple(np.mean([e[n] for e in seen], axis=0)) for n in seen[0]}
         )
+
+
+def limit_logits(quantized: Any) -> None:
+    """Ends the range of what a sigmoid reads where its int8 output does not change any more.
+
+    Logits far below zero give a mask of zero, but a range that holds them makes the steps of all
+    others coarse: a mask moves by up to a quarter of a step of its logit.
+
+    Args:
+        quantized: Core returned by `quantize`; to be called after training, whose ranges move.
+    """
+    ranges = dict(_activation_ranges(quantized))
+    for layer in quantized.layers:
+        function = getattr(getattr(layer, "layer", None), "activation", None)
+        if getattr(function, "activation", function) is not tf_keras.activations.sigmoid:
+            continue
+        own = ranges.get(layer.input._keras_history.layer.name.removeprefix("quant_"))
+        if own:
+            own["min"].assign(max(float(own["min"]), -_LOGIT_LIMIT))
+            own["max"].assign(min(float(own["max"]), _LOGIT_LIMIT))
 
 
 def _start_kernel_ranges(quantized: Any) -> None:
@@ -194,8 +240,10 @@ def _start_kernel_ranges(quantized: Any) -> None:
     for (layer, leaf), kernel in variables.items():
         low, high = (variables.get((layer, f"{leaf}_{end}")) for end in ("min", "max"))
         if low is not None and high is not None:
-            values = np.abs(kernel.numpy()).reshape(-1, kernel.shape[-1])
-            largest = values.max(axis=0) if len(low.shape) else values.max()
+            values = np.abs(kernel.numpy())
+            largest = (
+                values.reshape(-1, low.shape[0]).max(axis=0) if len(low.shape) else values.max()
+            )
             low.assign(-np.broadcast_to(largest, low.shape))
             high.assign(np.broadcast_to(largest, high.shape))
 
@@ -326,6 +374,48 @@ def _output_range_config(api: Any) -> type:
             ]
 
     return _OutputRange
+
+
+def _depthwise_config(api: Any) -> type:
+    class _PerChannel(api.quantizers.LastValueQuantizer):
+        """Gives every channel of a depthwise kernel `(height, width, channels, 1)` its range.
+
+        tfmot takes the last axis for the channels. The converter quantizes each channel, so with
+        one range for all of them it would round the rounded kernel once more.
+        """
+
+        def __init__(self):
+            super().__init__(num_bits=8, per_axis=True, symmetric=True, narrow_range=True)
+
+        def build(self, tensor_shape, name, layer):
+            return {
+                f"{end}_var": layer.add_weight(
+                    name=f"{name}_{end}",
+                    shape=(tensor_shape[2] * tensor_shape[3],),
+                    initializer=tf_keras.initializers.Constant(value),
+                    trainable=False,
+                )
+                for end, value in (("min", -6.0), ("max", 6.0))
+            }
+
+        def __call__(self, inputs, training, weights, **kwargs):
+            height, width, channels, multiplier = inputs.shape
+            flat = tf.reshape(inputs, (height, width, 1, channels * multiplier))
+            return tf.reshape(super().__call__(flat, training, weights, **kwargs), inputs.shape)
+
+        def get_config(self):
+            return {}
+
+    class _Depthwise(_no_range_config(api)):
+        """Quantizes a depthwise kernel; what follows has the range of the output."""
+
+        def get_weights_and_quantizers(self, layer):
+            return [(layer.depthwise_kernel, _PerChannel())]
+
+        def set_quantize_weights(self, layer, quantize_weights):
+            layer.depthwise_kernel = quantize_weights[0]
+
+    return _Depthwise
 
 
 def _no_range_config(api: Any) -> type:

@@ -21,6 +21,10 @@ def _require_positive(name: str, value: float) -> None:
     _require(value > 0, f"`{name}` must be positive.", f"{value}", "Use a value above zero.")
 
 
+def _require_positive_or_none(name: str, value: float | None) -> None:
+    _require_positive(name, 1 if value is None else value)
+
+
 @dataclass(frozen=True)
 class StftConfig:
     """Frame of the short-time Fourier transform, shared by Python, manifest and C.
@@ -155,6 +159,17 @@ class DataConfig:
         )
 
 
+# Sizes of a network that structured pruning can make smaller.
+SHRINKABLE = (
+    "num_bands",
+    "channels",
+    "bands_per_position",
+    "encoder_channels",
+    "squeeze_channels",
+    "bottleneck_channels",
+)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """One network; a size that is None is the architecture's own.
@@ -164,28 +179,40 @@ class ModelConfig:
         num_bands: Number of frequency bands.
         channels: Width of the blocks.
         dilations: Dilation of each block, in frames.
+        bands_per_position: Of a network on a grid, as all that follow: see `build_grid`.
+        encoder_channels: Width of the encoder.
+        squeeze_channels: Width of each position on its way into the bottleneck.
+        bottleneck_channels: Width of the bottleneck.
+        bottleneck_dilations: Dilation of each block of the bottleneck, in frames.
     """
 
     architecture: str = "nano"
     num_bands: int | None = None
     channels: int | None = None
     dilations: tuple[int, ...] | None = None
+    bands_per_position: int | None = None
+    encoder_channels: int | None = None
+    squeeze_channels: int | None = None
+    bottleneck_channels: int | None = None
+    bottleneck_dilations: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_bands", "channels"):
-            if getattr(self, name) is not None:
-                _require_positive(name, getattr(self, name))
-        _require(
-            self.dilations is None or (len(self.dilations) > 0 and min(self.dilations) > 0),
-            "`dilations` must hold at least one positive number of frames.",
-            f"{self.dilations}",
-            "Use for example (1, 2, 4, 8).",
-        )
+        for name in SHRINKABLE:
+            _require_positive_or_none(name, getattr(self, name))
+        for name in ("dilations", "bottleneck_dilations"):
+            value = getattr(self, name)
+            _require(
+                value is None or (len(value) > 0 and min(value) > 0),
+                f"`{name}` must hold at least one positive number of frames.",
+                f"{value}",
+                "Use for example (1, 2, 4, 8).",
+            )
 
     @property
     def size(self) -> dict[str, Any]:
         """Size arguments that differ from the architecture's own."""
-        sizes = {name: getattr(self, name) for name in ("num_bands", "channels", "dilations")}
+        sizes = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        sizes.pop("architecture")
         return {name: value for name, value in sizes.items() if value is not None}
 
 
@@ -380,8 +407,9 @@ class CompressConfig:
     """Pruning and quantization-aware training.
 
     Args:
-        channels: Channels that structured pruning keeps before anything else; None keeps all.
-        sparsity: Share of zeros in every pruned kernel, in [0, 1). With 0 and no `channels`
+        channels: Width of the blocks that structured pruning leaves before anything else; None
+            leaves it alone.
+        sparsity: Share of zeros in every pruned kernel, in [0, 1). With 0 and no size given
             there is nothing to prune, and the student goes on as it is.
         pattern: Where zeros may lie: `"unstructured"`, `"1x4"`, `"1x16"` or `"2:4"`.
         schedule: How the share grows: `"polynomial"` or `"constant"`.
@@ -389,6 +417,11 @@ class CompressConfig:
         pruning: Training during pruning.
         quantization: Training with fake quantization.
         num_calibration_frames: Frames for post-training int16x8 calibration.
+        num_bands: Bands that structured pruning leaves, coarser than before; None: all.
+        bands_per_position: The same for a network on a grid, as all that follow.
+        encoder_channels: Width of the encoder that structured pruning leaves.
+        squeeze_channels: Width of each position on its way into the bottleneck.
+        bottleneck_channels: Width of the bottleneck.
     """
 
     channels: int | None = None
@@ -399,6 +432,11 @@ class CompressConfig:
     pruning: TrainConfig = field(default_factory=TrainConfig)
     quantization: TrainConfig = field(default_factory=TrainConfig)
     num_calibration_frames: int = 1000
+    num_bands: int | None = None
+    bands_per_position: int | None = None
+    encoder_channels: int | None = None
+    squeeze_channels: int | None = None
+    bottleneck_channels: int | None = None
 
     def __post_init__(self) -> None:
         _require_fraction("compress.sparsity", self.sparsity)
@@ -413,7 +451,8 @@ class CompressConfig:
                 f"{value!r}",
                 "Set it for the stages before.",
             )
-        _require_positive("compress.channels", 1 if self.channels is None else self.channels)
+        for name in SHRINKABLE:
+            _require_positive_or_none(f"compress.{name}", getattr(self, name))
         for name, known in _PRUNING_CHOICES.items():
             _require(
                 getattr(self, name) in known,
@@ -428,6 +467,12 @@ class CompressConfig:
             "Use 0.5 and 'constant'.",
         )
         _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Size arguments that structured pruning makes smaller."""
+        sizes = {name: getattr(self, name) for name in SHRINKABLE}
+        return {name: value for name, value in sizes.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,11 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
         `(1, 2 * dilation, 1, bottleneck_channels / 2)` in the bottleneck.
 
     Raises:
-        ValueError: If the bands do not fill an even number of positions.
+        ValueError: If the bands do not fill an even number of positions, or a block has no
+            channels to remember.
     """
-    _check(num_bands, bands_per_position)
+    _check_bands(num_bands, bands_per_position)
+    _check_widths(channels=channels, bottleneck_channels=bottleneck_channels)
     layers = namespace.layers
     graph = _Graph(namespace, is_step)
     num_positions = num_bands // bands_per_position
@@ -150,7 +152,7 @@ class _Graph:
             across = {"kernel": (1, _KERNEL_POSITIONS), "dilation_rate": (1, apart)}
         y = self.convolution(x, x.shape[-1] // 2, f"{name}_memory", **across)
         y = self.convolution(
-            self._with_past(y, (_KERNEL_FRAMES - 1) * dilation),
+            self._with_past(y, (_KERNEL_FRAMES - 1) * dilation, f"{name}_past"),
             x.shape[-1],
             f"{name}_time",
             is_rectified=False,
@@ -166,10 +168,10 @@ class _Graph:
             return self._namespace.Model(self._inputs, [output, *self._next_states])
         return self._namespace.Model(self._inputs[0], output)
 
-    def _with_past(self, x: Any, past: int) -> Any:
+    def _with_past(self, x: Any, past: int, name: str) -> Any:
         """Puts the past frames of x in front of it: zeros, or the state of a step."""
         if not self._is_step:
-            return self._layers.ZeroPadding2D(((past, 0), (0, 0)))(x)
+            return self._layers.ZeroPadding2D(((past, 0), (0, 0)), name=name)(x)
         index = len(self._next_states)
         state = self.input(f"state_{index}", (past, *x.shape[2:]))
         joined = state_concatenate(self._namespace)(name=f"context_{index}")([state, x])
@@ -178,7 +180,16 @@ class _Graph:
         return joined
 
 
-def _check(num_bands: int, bands_per_position: int) -> None:
+def _check_widths(**widths: int) -> None:
+    for name, width in widths.items():
+        if width < 2:
+            raise ValueError(
+                f"`{name}` must be at least 2, because blocks remember half of it. "
+                f"Received {width}. Use for example 8."
+            )
+
+
+def _check_bands(num_bands: int, bands_per_position: int) -> None:
     if num_bands % (2 * bands_per_position):
         raise ValueError(
             "`num_bands` must fill an even number of positions. "

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from lmkd_tf.cli.bench_export import _cells, spread_table
 from lmkd_tf.cli.ledger import Step, preset_config, sensitivity_table, to_markdown
 from lmkd_tf.compress.sensitivity import LayerLoss
 from lmkd_tf.config.files import read_json
@@ -119,3 +120,28 @@ def test_benchmark_lists_sizes_beside_published_ones():
     assert "GTCRN" in run.stdout
     row = next(line for line in run.stdout.splitlines() if re.match(r"\| nano \|", line))
     assert len(re.findall(r" \d+ ", row)) == 4
+
+
+def test_benchmark_lists_scores_of_each_calibration(road):
+    table = spread_table("nano", road.corpus, [3], num_clips=1)
+    rows = {
+        cells[1].strip(): cells[2:4] for cells in (row.split("|") for row in table.splitlines())
+    }
+    names = ("float", "int8 as shipped", "int8 after training, seed 3")
+    assert {*names} < {*rows}
+    for name in names:
+        pesq_wb, si_sdr_db = (float(cell) for cell in rows[name])
+        assert 1.0 < pesq_wb < 4.65, name
+        assert abs(si_sdr_db - float(rows["float"][1])) < 3.0
+
+
+def test_spread_is_the_deviation_of_the_means():
+    scores = [{"pesq_wb": 2.0, "si_sdr_db": 10.0}, {"pesq_wb": 2.2, "si_sdr_db": 10.0}]
+    assert _cells(scores) == ["2.100 ± 0.141", "10.00 ± 0.00"]
+    assert _cells(scores[:1]) == ["2.000", "10.00"]
+
+
+def test_benchmark_of_calibrations_needs_recordings():
+    run = finish(run_program("bench_export", "--calibrations=2"))
+    assert run.status == 1
+    assert "Received --calibrations without --data" in run.stderr.splitlines()[-1]

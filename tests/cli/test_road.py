@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -35,6 +36,8 @@ def _changed(road, *overrides):
         ("distill.mixup_alpha=0.4", {"student", "pruned", "quantized"}),
         ("compress.quantization.epochs=2", {"quantized", "export"}),
         ("compress.sparsity=0.6", {"pruned", "quantized", "export"}),
+        ("compress.num_bands=32", {"pruned", "quantized", "export"}),
+        ("student.squeeze_channels=4", ALL - {"teacher"}),
         ("student.channels=16", ALL - {"teacher"}),
         ("data.snr_min_db=-3", ALL),
         ("seed=1", ALL),
@@ -47,7 +50,10 @@ def test_changed_setting_runs_what_depends_on_it_and_only_that(road, override, s
 def test_settings_that_came_later_and_change_nothing_are_not_recorded(road):
     for stage in STAGES:
         settings = json.loads((road.workdir / stage / "stage.json").read_text())["settings"]
-        assert "ema_momentum" not in json.dumps(settings)
+        assert not {"ema_momentum", "squeeze_channels"} & set(
+            re.findall(r"\w+", json.dumps(settings))
+        )
+        assert "num_bands" not in settings.get("compress", {})
 
 
 def test_other_recordings_run_everything_again(road, tmp_path):

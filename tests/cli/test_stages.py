@@ -12,7 +12,7 @@ import soundfile
 from lmkd_tf.cli import stages, train_stages
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.cli.train_stages import Audio, build_network, save_model
-from lmkd_tf.config.schema import TrainConfig
+from lmkd_tf.config.schema import CompressConfig, ModelConfig, TrainConfig
 from lmkd_tf.models.enhancer import load_enhancer
 
 
@@ -214,3 +214,30 @@ def test_student_is_left_alone_where_there_is_nothing_to_prune(road, tmp_path):
     result = load_enhancer(tmp_path / "pruned.keras")
     for own, other in zip(result.core.get_weights(), student.core.get_weights(), strict=True):
         np.testing.assert_array_equal(own, other)
+
+
+def test_student_on_a_grid_shrinks_and_is_tuned_under_the_distiller(road, tmp_path):
+    size = {"num_bands": 32, "channels": 8, "bottleneck_channels": 16, "bottleneck_dilations": (1,)}
+    brief = replace(road.config.compress.pruning, epochs=1, steps_per_epoch=2)
+    config = replace(
+        road.config,
+        student=ModelConfig("nano", **size),
+        distill=replace(road.config.distill, taps=(("decoder", "block_2", "decoder"),)),
+        compress=CompressConfig(
+            sparsity=0.0, channels=6, bottleneck_channels=10, squeeze_channels=4, pruning=brief
+        ),
+    )
+    teacher = build_network(config.teacher, config)
+    student = build_network(config.student, config)
+    np.savez(tmp_path / "projectors.npz")
+    inputs = stages.Inputs(teacher, student, tmp_path / "projectors.npz")
+    stages.prune_student(config, Audio(road.corpus, config), tmp_path, inputs, [])
+    result = load_enhancer(tmp_path / "pruned.keras")
+    assert (result.size["channels"], result.size["bottleneck_channels"]) == (6, 10)
+    assert result.size["bottleneck_dilations"] == [1]
+    kernel = result.core.get_layer("bottleneck_0_conv").get_weights()[0]
+    assert kernel.shape == (1, 1, 2 * 4, 10)
+    # It was trained: a channel of the first kernel is not one that was carried over.
+    before = student.core.get_layer("encoder_conv").get_weights()[0]
+    assert not np.array_equal(result.core.get_layer("encoder_conv").get_weights()[0], before)
+    assert stages.compressed_student(config).size == {**size, **config.compress.size}

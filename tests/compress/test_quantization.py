@@ -10,6 +10,7 @@ import tf_keras
 from lmkd_tf.compress.pruning import kernel_sparsity
 from lmkd_tf.compress.quantization import (
     calibrate_ranges,
+    limit_logits,
     load_quantized,
     quantize,
     quantized_step,
@@ -251,3 +252,38 @@ def test_products_and_differences_have_ranges_of_their_own():
     )
     found = quantized(batch, training=False).numpy()
     assert 30.0 < snr_db(core(batch).numpy(), found) < 80.0
+
+
+def test_every_channel_of_a_depthwise_kernel_has_a_range_of_its_own(build, core, features):
+    twin = make_twin(build, core)
+    kernel = twin.get_layer("depthwise_0").get_weights()[0]
+    kernel *= np.logspace(-3, 0, SIZE["channels"])[:, None]  # with one range, most would be zero
+    twin.get_layer("depthwise_0").set_weights([kernel])
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    stored = {v.name.split(":")[0].split("/")[-1]: v.numpy() for v in _depthwise(quantized).weights}
+    wanted = np.abs(kernel).max(axis=(0, 1, 3))
+    np.testing.assert_allclose(stored["depthwise_kernel_max"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(stored["depthwise_kernel_min"], -wanted, rtol=1e-6)
+    _depthwise(quantized)(np.ones((1, 5, 1, SIZE["channels"]), np.float32), training=False)
+    rounded = np.asarray(_depthwise(quantized).layer.depthwise_kernel)
+    steps = wanted[:, None] / 127.0
+    np.testing.assert_allclose(rounded, np.round(kernel / steps) * steps, atol=1e-7)
+
+
+def _depthwise(quantized):
+    return quantized.get_layer("quant_depthwise_0")
+
+
+def test_range_of_logits_ends_where_the_mask_does_not_change(build, core, features):
+    kernel, bias = core.get_layer("mask_logits").get_weights()
+    core.get_layer("mask_logits").set_weights([20.0 * kernel, bias - 30.0])
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    low, high = _ranges(quantized)["mask_logits"]
+    assert low == pytest.approx(-6.2364, abs=1e-3)  # sigmoid(low) = 1 / 512
+    assert 0.0 <= high <= 6.2365
+    others = {name: pair for name, pair in _ranges(quantized).items() if name != "mask_logits"}
+    limit_logits(quantized)
+    assert {n: p for n, p in _ranges(quantized).items() if n != "mask_logits"} == others

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from lmkd_tf.config.schema import (
+    SHRINKABLE,
     CompressConfig,
     DataConfig,
     DistillConfig,
@@ -13,6 +14,7 @@ from lmkd_tf.config.schema import (
     StftConfig,
     TrainConfig,
 )
+from lmkd_tf.models.builder import ARCHITECTURES
 
 
 def make(config: Any, values: dict[str, Any]) -> Any:
@@ -100,7 +102,7 @@ def test_evaluation_needs_at_least_one_ratio():
         DataConfig(evaluation_snrs_db=())
 
 
-@pytest.mark.parametrize("name", ["num_bands", "channels"])
+@pytest.mark.parametrize("name", SHRINKABLE)
 def test_model_sizes_must_be_positive(name):
     with pytest.raises(ValueError, match=rf"`{name}` must be positive\. Received 0\."):
         make(ModelConfig, {name: 0})
@@ -110,11 +112,26 @@ def test_model_sizes_must_be_positive(name):
 def test_dilations_must_be_positive_and_at_least_one(dilations):
     with pytest.raises(ValueError, match="`dilations` must hold at least one positive number"):
         ModelConfig(dilations=dilations)
+    with pytest.raises(ValueError, match="`bottleneck_dilations` must hold at least one"):
+        ModelConfig(bottleneck_dilations=dilations)
 
 
 def test_model_size_holds_only_what_differs_from_the_architecture():
     assert ModelConfig().size == {}
     assert ModelConfig(channels=8, dilations=(1,)).size == {"channels": 8, "dilations": (1,)}
+    assert ModelConfig(squeeze_channels=4).size == {"squeeze_channels": 4}
+
+
+def test_every_size_of_a_student_can_be_recorded():
+    for name in ("nano", "tcn", "gru"):
+        size = ARCHITECTURES[name][1]
+        assert ModelConfig(name, **size).size == size
+
+
+def test_compress_size_holds_what_structured_pruning_makes_smaller():
+    assert CompressConfig().size == {}
+    compress = CompressConfig(channels=8, bottleneck_channels=16)
+    assert compress.size == {"channels": 8, "bottleneck_channels": 16}
 
 
 @pytest.mark.parametrize(
@@ -218,6 +235,7 @@ def test_the_default_experiment_is_causal_at_16_khz_with_32_ms_frames():
         ({"schedule": "linear"}, r"`compress\.schedule` must be one of polynomial.*'linear'"),
         ({"pattern": "2:4"}, r"2:4 has half.*schedule='polynomial'"),
         ({"channels": 0}, r"`compress\.channels` must be positive"),
+        ({"squeeze_channels": 0}, r"`compress\.squeeze_channels` must be positive"),
     ],
 )
 def test_compress_config_refuses_settings_that_do_not_fit(settings, message):
