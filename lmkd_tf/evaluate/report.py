@@ -51,7 +51,7 @@ _PUBLISHED_COLOR = 0
 _COSTS = {
     "macs_per_second": "multiply-adds per second",
     "bytes": "bytes of the network",
-    "instructions_per_hop": "instructions per hop, Cortex-M4F",
+    "instructions_per_hop": "instructions per hop, firmware on Cortex-M4F",
 }
 _QUALITIES = ("pesq_wb", "dnsmos_ovrl")
 _SYNTHETIC_NOTICE = (
@@ -475,12 +475,14 @@ def _quality(
         macs = model.get("macs_per_hop")
         cost = {**model, "macs_per_second": macs * hops_per_second if macs else None}
         own += [(cost, entry) for entry in entries]
-    charts = [
-        _quality_chart(quality, cost, own, published) for cost in _COSTS for quality in _QUALITIES
-    ]
-    charts = [chart for chart in charts if chart]
-    if not charts:
-        return ""
+    points = {
+        (quality, cost): _quality_points(quality, cost, own, published)
+        for cost in _COSTS
+        for quality in _QUALITIES
+    }
+    if max(map(len, points.values())) < 2:
+        return ""  # one point cannot be compared with anything
+    charts = [_quality_chart(*axes, found) for axes, found in points.items() if found]
     trained = "; ".join(f"{p['name']}: {p['training']}" for p in published)
     note = f" Published systems (grey) and what they were trained on: {escape(trained)}."
     return (
@@ -490,12 +492,13 @@ def _quality(
     )
 
 
-def _quality_chart(
+def _quality_points(
     quality: str,
     cost: str,
     own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
     published: Sequence[Mapping[str, Any]],
-) -> str:
+) -> list[Point]:
+    """Returns the systems whose quality and cost are known."""
     points = [
         Point(str(p["name"]), _PUBLISHED_COLOR, p[cost], p[quality])
         for p in published
@@ -507,8 +510,10 @@ def _quality_chart(
             color = 1 + index % (_NUM_COLORS - 1)
             interval = (score["low"], score["high"])
             points.append(Point(model["name"], color, model[cost], score["mean"], interval))
-    if len(points) < 2:
-        return ""
+    return points
+
+
+def _quality_chart(quality: str, cost: str, points: Sequence[Point]) -> str:
     chart = scatter_chart(points, x_title=_COSTS[cost], y_title=METRIC_TITLES[quality])
     title = f"<h3>{METRIC_TITLES[quality]}</h3><h4>over {_COSTS[cost]}</h4>"
     return f'<div class="card">{title}{chart}</div>'
@@ -523,7 +528,7 @@ def _models_table(models: Sequence[dict[str, Any]], frame: StftConfig) -> str:
     hops_per_second = frame.sample_rate_hz / frame.hop_length
     heads = ["Parameters", "MAC per hop", "MMAC/s", "File", "TFLM arena"]
     has_instructions = any(model.get("instructions_per_hop") for model in models)
-    heads += ["Instructions per hop (M4F)"] if has_instructions else []
+    heads += ["Instructions per hop (M4F firmware)"] if has_instructions else []
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = ""
     for index, model in enumerate(models):

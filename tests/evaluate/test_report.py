@@ -151,6 +151,8 @@ def test_report_draws_quality_over_cost_with_published_systems(tmp_path):
     text = (tmp_path / "r.html").read_text()
     assert text.count('aria-label="PESQ-WB over multiply-adds per second"') == 1
     assert text.count('aria-label="PESQ-WB over bytes of the network"') == 1
+    measured = 'aria-label="PESQ-WB over instructions per hop, firmware on Cortex-M4F"'
+    assert text.count(measured) == 1
     assert text.count(">P &amp; Q</text>") == 1
     assert "P &amp; Q: DNS-3" in text
     assert "<td>255,972</td>" in text
