@@ -50,7 +50,8 @@ __all__ = [
 def __getattr__(name: str) -> _typing.Any:
     """Imports a public name when it is first used, so that importing the package is quick."""
     if name in _CLASSES:
-        return getattr(_importlib.import_module(_CLASSES[name]), name)
+        value = getattr(_importlib.import_module(_CLASSES[name]), name)
+        return globals().setdefault(name, value)  # from now on an ordinary attribute
     if name in _PACKAGES:
         return _importlib.import_module(f"lmkd_tf.{name}")
     raise AttributeError(f"module 'lmkd_tf' has no attribute {name!r}")

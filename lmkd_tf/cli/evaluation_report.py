@@ -11,6 +11,7 @@ from lmkd_tf.config.files import read_json
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.report import write_report
 from lmkd_tf.evaluate.systems import System
+from lmkd_tf.evaluate.table import ALL_CLIPS
 
 _NUM_SHOWN_CLIPS = 6
 _NUM_SHOWN_SYSTEMS = 7  # as many as there are keys to switch between them, with clean
@@ -52,7 +53,7 @@ def write_evaluation_report(
         },
         is_synthetic=False,
         comparisons=results["comparisons"],
-        published=_published(benchmark),
+        published=published_systems(benchmark, results["summary"]),
         shipped=systems[-1].name,
     )
 
@@ -69,10 +70,25 @@ def chosen_clips(clips: Sequence[EvaluationClip], count: int) -> list[Evaluation
     return [in_order[position] for position in sorted(set(positions))]
 
 
-def _published(benchmark: str | None) -> list[dict[str, Any]]:
-    """Returns published systems that were scored on the same files."""
+def published_systems(
+    benchmark: str | None, summary: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Returns published systems on the same files, with what they cost.
+
+    Args:
+        benchmark: Name of the benchmark, or None.
+        summary: Means of this evaluation. Where `--scores` brought the scores of a published
+            system, they replace those of the table, with their intervals.
+    """
     table = read_json(Path(str(importlib.resources.files("lmkd_tf.evaluate"))) / "published.json")
-    return table["systems"] if table["benchmark"] == benchmark else []
+    if table["benchmark"] != benchmark:
+        return []
+    found = {entry["system"]: entry for entry in summary if entry["group"] == ALL_CLIPS}
+    return [{**s, **_scores_of(found.get(s["peer"]))} for s in table["systems"]]
+
+
+def _scores_of(entry: dict[str, Any] | None) -> dict[str, Any]:
+    return {m: entry[m] for m in ("pesq_wb", "dnsmos_ovrl") if entry[m]} if entry else {}
 
 
 def _description(source: str, clips: Sequence[EvaluationClip]) -> str:

@@ -56,7 +56,11 @@ def build_reference(folder: Path, modules: Sequence[str]) -> None:
     Raises:
         RuntimeError: If a module cannot be imported.
     """
-    command = [sys.executable, "-m", "pdoc", "--docformat=google", "--no-show-source"]
+    # What a module imports when it is first used has to be there for pdoc to see it.
+    names = [name for name in modules if not name.startswith("!")]
+    imports = "".join(f"from {name} import *; " for name in names)
+    program = f"{imports}from pdoc.__main__ import cli; cli()"
+    command = [sys.executable, "-c", program, "--docformat=google", "--no-show-source"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [*command, f"--output-directory={folder}", *modules],
@@ -69,7 +73,7 @@ def build_reference(folder: Path, modules: Sequence[str]) -> None:
     if done.returncode or problems:
         raise RuntimeError(
             "Every module must be importable for its reference. "
-            f"Received: {'; '.join(problems) or done.stderr[-2000:]} "
+            f"Received: {'; '.join(problems) or ' '.join(done.stderr.split())[-2000:]} "
             'Run: pip install "lmkd-tf[all]".'
         )
 

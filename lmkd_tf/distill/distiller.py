@@ -54,13 +54,12 @@ class LatentMixupDistiller(PairTrainer):
              + w_f sum over taps c_l D(P z_S, z_T)     latent_loss
              + w_o D_o(S(x), T(x)))                    output_loss
 
-    with L the loss given to `compile` and w = `distillation_weight`. Both views pass
-    student and teacher once, as one batch of 2B. The teacher is frozen, runs in
-    inference mode and is not part of the distiller's weights; `save` stores it
-    with the distiller, so that training can go on. `predict` and `call` take noisy
-    input alone.
+    with L the loss that the model is compiled with and w = `distillation_weight`. Both
+    views pass student and teacher once, as one batch of 2B. The teacher is frozen, runs
+    in inference mode and is not part of the distiller's weights; it is saved with the
+    distiller, so that training can go on. Prediction and `call` take noisy input alone.
 
-    Logs: `loss`, the four terms, `mixup_lambda` (mean of λ) and `mixup_spread` (mean of
+    Logs: the loss, the four terms, `mixup_lambda` (mean of λ) and `mixup_spread` (mean of
     (2 λ - 1)^2, the weight of the noise-specific error: 1 / (2 α + 1) for Beta(α, α)).
 
     Args:

@@ -40,6 +40,8 @@ class Line:
         y: Values, shape `(P,)`; NaN leaves a gap.
         band: Lower and upper bounds around `y`, each of shape `(P,)`, or empty.
         is_dashed: Whether the line is dashed.
+        has_whiskers: Whether the bounds are drawn as one whisker per point, not as an area.
+        shift: By how much it is drawn to the right, in px, so that whiskers stand side by side.
     """
 
     label: str
@@ -48,6 +50,8 @@ class Line:
     y: Sequence[float]
     band: Sequence[Sequence[float]] = field(default=())
     is_dashed: bool = False
+    has_whiskers: bool = False
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,7 @@ def scatter_chart(points: Sequence[Point], *, x_title: str, y_title: str) -> str
     for point, (x, y) in zip(points, places, strict=True):
         if point.interval:
             low, high = (scale.y(bound) for bound in point.interval)
-            ends = f'x1="{x}" x2="{x}" y1="{low}" y2="{high}"'
-            parts.append(f'<line class="whisker s{point.color}" {ends}/>')
+            parts.append(_whisker(x, low, high, point.color))
         parts.append(mark(point.color, x, y, point.color, f"{point.label}: {point.y:.3g}"))
     return _drawing(parts, x_title, y_title)
 
@@ -115,7 +118,7 @@ def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, has_marks: 
     x_ticks = xs if has_marks else _whole_ticks(xs[0], xs[-1])
     scale = _Scale(xs[0], xs[-1], y_ticks[0], y_ticks[-1])
     parts = [_grid(scale, x_ticks, y_ticks, "{:g}".format)]
-    parts += [_band(line, scale) for line in lines if line.band]
+    parts += [_bounds(line, scale) for line in lines if line.band]
     parts += [_path(line, scale) for line in lines]
     if has_marks:
         parts += [_marks(line, scale) for line in lines]
@@ -264,7 +267,7 @@ def _names(names: Sequence[str], places: Sequence[tuple[float, float]]) -> list[
         width = 5.8 * len(name)
         spots = [
             (start, y + 11 * step)
-            for step in (0, -1, 1, -2, 2, -3, 3, -4, 4)
+            for step in sorted(range(-12, 13), key=abs)
             for start in (x + 8, x - 8 - width)
             if _LEFT < start < _WIDTH - 2 - width and _TOP <= y + 11 * step <= _HEIGHT - _BOTTOM
         ]
@@ -273,7 +276,7 @@ def _names(names: Sequence[str], places: Sequence[tuple[float, float]]) -> list[
         side, at = ("start", start) if start > x else ("end", start + width)
         if middle != y:
             ends = f'x1="{x}" y1="{y}" x2="{at:.1f}" y2="{middle:.1f}"'
-            parts.append(f'<line class="grid" {ends}/>')
+            parts.append(f'<line class="leader" {ends}/>')
         place = f'x="{at:.1f}" y="{middle + 4:.1f}" style="text-anchor: {side}"'
         parts.append(f'<text class="tick" {place}>{html.escape(name)}</text>')
     return parts
@@ -310,7 +313,7 @@ def _grid(
 
 def _points(line: Line, scale: _Scale) -> list[tuple[float, float]]:
     pairs = zip(line.x, line.y, strict=True)
-    return [(scale.x(x), scale.y(y)) for x, y in pairs if np.isfinite(y)]
+    return [(round(scale.x(x) + line.shift, 1), scale.y(y)) for x, y in pairs if np.isfinite(y)]
 
 
 def _path(line: Line, scale: _Scale) -> str:
@@ -320,12 +323,22 @@ def _path(line: Line, scale: _Scale) -> str:
     return f'<polyline class="line s{line.color}{dashed}" points="{points}">{title}</polyline>'
 
 
-def _band(line: Line, scale: _Scale) -> str:
+def _bounds(line: Line, scale: _Scale) -> str:
     low, high = line.band
+    if line.has_whiskers:
+        return "".join(
+            _whisker(round(scale.x(x) + line.shift, 1), scale.y(a), scale.y(b), line.color)
+            for x, a, b in zip(line.x, low, high, strict=True)
+            if np.isfinite(a)
+        )
     edge = [(x, y) for x, y in zip(line.x, low, strict=True) if np.isfinite(y)]
     edge += [(x, y) for x, y in zip(line.x, high, strict=True) if np.isfinite(y)][::-1]
     points = " ".join(f"{scale.x(x)},{scale.y(y)}" for x, y in edge)
     return f'<polygon class="band s{line.color}" points="{points}"/>'
+
+
+def _whisker(x: float, low: float, high: float, color: int) -> str:
+    return f'<line class="whisker s{color}" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>'
 
 
 def mark(kind: int, x: float, y: float, color: int, tooltip: str = "") -> str:
@@ -357,7 +370,13 @@ def mark(kind: int, x: float, y: float, color: int, tooltip: str = "") -> str:
 def _marks(line: Line, scale: _Scale) -> str:
     values = [(x, y) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
     return "".join(
-        mark(line.color, scale.x(x), scale.y(y), line.color, f"{line.label}: {y:.3g} at {x:g}")
+        mark(
+            line.color,
+            round(scale.x(x) + line.shift, 1),
+            scale.y(y),
+            line.color,
+            f"{line.label}: {y:.3g} at {x:g}",
+        )
         for x, y in values
     )
 

@@ -47,11 +47,12 @@ _PEAK = 0.9
 _MAX_GAIN = 10.0
 _NUM_COLORS = 7
 _PUBLISHED_COLOR = 0
+_WHISKER_SPACING = 3.5  # px between the intervals of systems at one SNR
 # Cost in a network's description or a published system's -> title and quality over it.
 _COSTS = {
     "macs_per_second": "multiply-adds per second",
     "bytes": "bytes of the network",
-    "instructions_per_hop": "instructions per hop, Cortex-M4F",
+    "instructions_per_hop": "instructions per hop, firmware on Cortex-M4F",
 }
 _QUALITIES = ("pesq_wb", "dnsmos_ovrl")
 _SYNTHETIC_NOTICE = (
@@ -95,7 +96,8 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         is_synthetic: Whether the corpus was generated, which the report then says.
         comparisons: Results of `compare`, of any number of systems.
         published: Other systems on the same files: `name`, `training`, `pesq_wb`,
-            `dnsmos_ovrl`, `macs_per_second` and `bytes`.
+            `dnsmos_ovrl`, `macs_per_second` and `bytes`; a score is a number, or its `mean`
+            with the bounds `low` and `high`.
         shipped: System whose figures stand at the top; the last one if None.
 
     Raises:
@@ -194,6 +196,9 @@ def _cost_tiles(largest: dict[str, Any], shipped: dict[str, Any], frame: StftCon
     if shipped.get("arena_bytes"):
         more = "working memory, measured in the TFLM interpreter"
         tiles.append(_tile("Memory", *_size(shipped["arena_bytes"]), more))
+    if shipped.get("instructions_per_hop"):
+        more = "instructions per hop of the firmware on a Cortex-M4F, counted in an emulator"
+        tiles.append(_tile("Firmware", _count(shipped["instructions_per_hop"]), "", more))
     return tiles
 
 
@@ -341,7 +346,7 @@ def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
     num_clips = len({row["file"] for row in rows})
     hint = (
         f"Means over {num_clips} held-out clips. After ± stands half of the 95 % bootstrap "
-        "interval; it is shaded for the first and the last system."
+        "interval; charts draw it as a vertical line, or as an area if there are two systems."
     )
     if len({row["system"] for row in rows}) > _NUM_COLORS:
         hint += f" The first {_NUM_COLORS} systems are drawn; the tables have all of them."
@@ -378,8 +383,12 @@ def _metric(
     metric: str, summary: Sequence[dict[str, Any]], shipped: str, colors: Mapping[str, int]
 ) -> str:
     lines = [_score_line(metric, system, summary, color) for system, color in colors.items()]
-    # More than two intervals would hide each other; the table has all of them.
-    lines[1:-1] = [replace(line, band=()) for line in lines[1:-1]]
+    if len(lines) > 2:  # more than two areas would hide each other
+        middle = (len(lines) - 1) / 2
+        lines = [
+            replace(line, has_whiskers=True, shift=_WHISKER_SPACING * (index - middle))
+            for index, line in enumerate(lines)
+        ]
     title = METRIC_TITLES[metric]
     lines = [line for line in lines if len(line.x)]
     chart = line_chart(lines, x_title="SNR (dB)", y_title=title, has_marks=True) if lines else ""
@@ -475,12 +484,18 @@ def _quality(
         macs = model.get("macs_per_hop")
         cost = {**model, "macs_per_second": macs * hops_per_second if macs else None}
         own += [(cost, entry) for entry in entries]
+    points = {
+        (quality, cost): _quality_points(quality, cost, own, published)
+        for cost in _COSTS
+        for quality in _QUALITIES
+    }
+    if max(map(len, points.values())) < 2:
+        return ""  # one point cannot be compared with anything
     charts = [
-        _quality_chart(quality, cost, own, published) for cost in _COSTS for quality in _QUALITIES
+        _quality_chart(*axes, found)
+        for axes, found in points.items()
+        if any(point.color != _PUBLISHED_COLOR for point in found)
     ]
-    charts = [chart for chart in charts if chart]
-    if not charts:
-        return ""
     trained = "; ".join(f"{p['name']}: {p['training']}" for p in published)
     note = f" Published systems (grey) and what they were trained on: {escape(trained)}."
     return (
@@ -490,25 +505,33 @@ def _quality(
     )
 
 
-def _quality_chart(
+def _quality_points(
     quality: str,
     cost: str,
     own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
     published: Sequence[Mapping[str, Any]],
-) -> str:
-    points = [
-        Point(str(p["name"]), _PUBLISHED_COLOR, p[cost], p[quality])
-        for p in published
-        if p.get(cost) and p.get(quality)
-    ]
+) -> list[Point]:
+    """Returns the systems whose quality and cost are known."""
+    points = []  # ours first: their names get the places beside their marks
     for index, (model, entry) in enumerate(own):
         score = entry[quality]
         if model.get(cost) and score:
             color = 1 + index % (_NUM_COLORS - 1)
-            interval = (score["low"], score["high"])
-            points.append(Point(model["name"], color, model[cost], score["mean"], interval))
-    if len(points) < 2:
-        return ""
+            points.append(Point(model["name"], color, model[cost], *_mean_and_interval(score)))
+    return points + [
+        Point(str(p["name"]), _PUBLISHED_COLOR, p[cost], *_mean_and_interval(p[quality]))
+        for p in published
+        if p.get(cost) and p.get(quality)
+    ]
+
+
+def _mean_and_interval(score: float | Mapping[str, float]) -> tuple[float, Sequence[float]]:
+    if isinstance(score, Mapping):
+        return score["mean"], (score["low"], score["high"])
+    return score, ()
+
+
+def _quality_chart(quality: str, cost: str, points: Sequence[Point]) -> str:
     chart = scatter_chart(points, x_title=_COSTS[cost], y_title=METRIC_TITLES[quality])
     title = f"<h3>{METRIC_TITLES[quality]}</h3><h4>over {_COSTS[cost]}</h4>"
     return f'<div class="card">{title}{chart}</div>'
@@ -523,7 +546,7 @@ def _models_table(models: Sequence[dict[str, Any]], frame: StftConfig) -> str:
     hops_per_second = frame.sample_rate_hz / frame.hop_length
     heads = ["Parameters", "MAC per hop", "MMAC/s", "File", "TFLM arena"]
     has_instructions = any(model.get("instructions_per_hop") for model in models)
-    heads += ["Instructions per hop (M4F)"] if has_instructions else []
+    heads += ["Instructions per hop (M4F firmware)"] if has_instructions else []
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = ""
     for index, model in enumerate(models):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lmkd_tf.config.processes import end_with_parent
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.metrics.perceptual import Score
 from lmkd_tf.metrics.si_sdr import si_sdr_db
@@ -102,7 +103,8 @@ def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[dict
         return _run_here
     # Spawned, because a fork of a process that runs TensorFlow's threads can hang. The
     # function sent there lies in a file without Keras, so these processes stay small.
-    pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+    spawn = get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, mp_context=spawn, initializer=end_with_parent)
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
     return lambda *arguments: pool.submit(utterance_scores, *arguments)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import run as run_process
 from typing import Any
 
-from lmkd_tf.config.files import read_json, write_json
+from lmkd_tf.config.files import read_json, sha256_of, write_json
 from lmkd_tf.firmware.emulator import CORES, FIRMWARE, build, build_counter, emulate
 
 TABLE = FIRMWARE / "footprint.json"
@@ -71,6 +71,24 @@ def measure(core: str) -> dict[str, Any]:
         "largest_frame_bytes": largest_frame(folder),
         "instructions_per_hop": {**stages, "total": sum(stages.values())},
     }
+
+
+def measured_instructions(manifest_path: str | Path, core: str = "m4f") -> int | None:
+    """Returns the instructions per hop of the firmware, if it is this network's.
+
+    Args:
+        manifest_path: Manifest of a quantized network.
+        core: One of `CORES`.
+
+    Returns:
+        Instructions of a whole hop in `microcontroller/footprint.json`; None where there is no
+        such table, or where the firmware was generated from another network.
+    """
+    source = FIRMWARE / "generated" / "lmkd_config.h"
+    if not (TABLE.is_file() and source.is_file()):
+        return None  # an installed package has no firmware beside it
+    is_same = sha256_of(manifest_path) in source.read_text("utf-8")
+    return read_json(TABLE)[core]["instructions_per_hop"]["total"] if is_same else None
 
 
 def section_sizes(library: Path) -> dict[str, int]:

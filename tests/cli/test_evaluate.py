@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +187,56 @@ def test_program_reproduces_the_published_noisy_scores(monkeypatch, shared_data,
         r["system"] for r in json.loads((tmp_path / "out" / "scores.json").read_text())["rows"]
     }
     assert {"noisy", "rnnoise_0.1.1", "gtcrn_vctk"} <= systems
+
+
+def _descendants(pid):
+    """Processes below one, of which those that ended and await their parent do not count."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it ended meanwhile
+            continue
+        if state != "Z":
+            parents[int(folder.name)] = int(parent)
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def _is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs the /proc of Linux")
+def test_terminated_program_leaves_no_process_and_keeps_its_rows(data, tmp_path, project_root):
+    output = tmp_path / "scores"
+    command = [sys.executable, "-m", "lmkd_tf.cli.evaluate", *_flags(data, output)]
+    environment = {**os.environ, "PYTHONPATH": str(project_root)}
+    with subprocess.Popen(
+        [*command, "--num_workers=2"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        rows = output / "rows.jsonl"
+        _wait_until(lambda: process.poll() is not None or rows.is_file(), 300)
+        workers = _descendants(process.pid)
+        process.terminate()
+        assert process.wait(60) == -signal.SIGTERM
+    assert len(workers) >= 2
+    _wait_until(lambda: not any(map(_is_running, workers)), 60)
+    assert rows.read_text().splitlines()
+    assert not (output / "scores.json").exists()

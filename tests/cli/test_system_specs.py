@@ -4,7 +4,9 @@ import pytest
 import soundfile
 
 from lmkd_tf.cli.system_specs import describe_cost, first_targets, read_systems
+from lmkd_tf.config.files import read_json
 from lmkd_tf.data.pipeline import EvaluationClip
+from lmkd_tf.firmware.footprint import TABLE
 from lmkd_tf.models.builder import build_core
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.presets import preset_files, preset_names
@@ -86,4 +88,6 @@ def test_cost_of_a_network_is_that_of_its_file(folder):
     costs = [describe_cost(target) for target in ("nano", str(path), "base")]
     num_bytes = [cost["bytes"] for cost in costs if cost]
     assert num_bytes == [path.stat().st_size, path.stat().st_size, 4 * 96772]
+    measured = read_json(TABLE)["m4f"]["instructions_per_hop"]["total"]
+    assert [c.get("instructions_per_hop") for c in costs if c] == [measured, measured, None]
     assert describe_cost(str(folder)) is None

@@ -96,6 +96,26 @@ def test_line_chart_is_valid_and_puts_higher_values_higher():
     assert len(root.findall("polygon")) == 1 + 2  # the interval and two square marks
 
 
+def test_whiskers_of_systems_stand_side_by_side():
+    band = ([0.5, np.nan], [1.5, np.nan])
+    lines = [
+        Line("a", index, [0, 5], [1.0, np.nan], band, has_whiskers=True, shift=4.0 * index)
+        for index in range(2)
+    ]
+    root = ElementTree.fromstring(line_chart(lines, x_title="x", y_title="y", has_marks=True))
+    whiskers = [e.attrib for e in root.findall("line") if e.attrib["class"].startswith("whisker")]
+    first, second = (float(whisker["x1"]) for whisker in whiskers)
+    assert second - first == pytest.approx(4.0)
+    mark_x = [float(mark.attrib["cx"]) for mark in root.findall("circle")]
+    assert mark_x == [first]  # the other mark is a square
+    assert (
+        float(whiskers[0]["y1"])
+        > float(root.find("circle").attrib["cy"])
+        > float(whiskers[0]["y2"])
+    )
+    assert not [e for e in root.findall("polygon") if "band" in e.attrib["class"]]
+
+
 def test_line_chart_leaves_a_gap_where_there_is_no_value():
     line = Line("a", 0, [0, 5, 10], [1.0, np.nan, 2.0])
     svg = line_chart([line], x_title="x", y_title="y", has_marks=True)

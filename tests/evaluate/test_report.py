@@ -143,7 +143,9 @@ def test_report_states_paired_differences_and_wins(report):
 def test_report_draws_quality_over_cost_with_published_systems(tmp_path):
     published = [
         {"name": "P & Q", "training": "DNS-3", "pesq_wb": 2.0, "dnsmos_ovrl": 2.5,
-         "macs_per_second": 33e6, "bytes": None}
+         "macs_per_second": 33e6, "bytes": None},
+        {"name": "measured", "training": "VCTK", "pesq_wb": {"mean": 2.1, "low": 1.9, "high": 2.2},
+         "dnsmos_ovrl": None, "macs_per_second": 40e6, "bytes": None},
     ]  # fmt: skip
     arguments = _arguments()
     arguments["models"][1]["instructions_per_hop"] = 255972
@@ -151,9 +153,13 @@ def test_report_draws_quality_over_cost_with_published_systems(tmp_path):
     text = (tmp_path / "r.html").read_text()
     assert text.count('aria-label="PESQ-WB over multiply-adds per second"') == 1
     assert text.count('aria-label="PESQ-WB over bytes of the network"') == 1
+    measured = 'aria-label="PESQ-WB over instructions per hop, firmware on Cortex-M4F"'
+    assert text.count(measured) == 1
     assert text.count(">P &amp; Q</text>") == 1
     assert "P &amp; Q: DNS-3" in text
     assert "<td>255,972</td>" in text
+    assert text.count('<line class="whisker s0"') >= 1  # the interval of a published system
+    assert '<div class="value">255,972</div>' in text
 
 
 def test_figures_at_the_top_are_those_of_the_system_that_ships(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from lmkd_tf.firmware import footprint
 from lmkd_tf.firmware.emulator import CORES, build
+from lmkd_tf.models.presets import preset_files
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,13 @@ def test_without_check_the_table_is_written(monkeypatch, tmp_path):
     monkeypatch.setattr(footprint, "measure", lambda core: figures)
     footprint.main(["--cores=m4f"])
     assert json.loads((tmp_path / "footprint.json").read_text()) == {"m4f": figures}
+
+
+def test_instructions_are_those_of_the_network_the_firmware_has(table, tmp_path, monkeypatch):
+    shipped, other = (preset_files(name)["manifest"] for name in ("nano", "small"))
+    assert footprint.measured_instructions(shipped) == sum(
+        table["m4f"]["instructions_per_hop"][stage] for stage in footprint.STAGES
+    )
+    assert footprint.measured_instructions(other) is None
+    monkeypatch.setattr(footprint, "TABLE", tmp_path / "none.json")
+    assert footprint.measured_instructions(shipped) is None
