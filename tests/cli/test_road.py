@@ -48,6 +48,7 @@ def test_settings_that_came_later_and_change_nothing_are_not_recorded(road):
     for stage in STAGES:
         settings = json.loads((road.workdir / stage / "stage.json").read_text())["settings"]
         assert "ema_momentum" not in json.dumps(settings)
+        assert "metric_weight" not in json.dumps(settings)
 
 
 def test_other_recordings_run_everything_again(road, tmp_path):
