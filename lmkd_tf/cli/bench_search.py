@@ -173,6 +173,12 @@ def _config(values: flags.FlagValues) -> Any:
     from lmkd_tf.config.loader import load
 
     config = load(config_path(values.config), values.override)
+    if config.network_training.metric_weight:
+        raise ValueError(
+            "Candidates train without a metric discriminator. "
+            f"Received network_training.metric_weight={config.network_training.metric_weight}. "
+            "Leave it out."
+        )
     epochs = max(1, round(values.steps / 300))
     # The weights of the last step: an average lags behind in a run this short.
     last = {"ema_momentum": 0.0, "monitor": "", "patience": 0, "num_scored_clips": 0}

@@ -58,6 +58,7 @@ COMMANDS = {
 # stage's record then, so that older work directories stay valid.
 _LATER_SETTINGS = {
     **{"ema_momentum": 0.0, "num_scored_clips": 0, "monitor": "", "patience": 0},
+    "metric_weight": 0.0,
     **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
     "codecs": ("ulaw", "vorbis"),
     **dict.fromkeys(("bands_per_position", "encoder_channels", "squeeze_channels")),

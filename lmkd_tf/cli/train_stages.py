@@ -34,6 +34,7 @@ from lmkd_tf.data.store import AudioStore
 from lmkd_tf.distill.callbacks import RaiseOnNan
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.distill.losses import SpeechLoss
+from lmkd_tf.distill.metric_discriminator import MetricTrainer
 from lmkd_tf.distill.objective import objective_of
 from lmkd_tf.distill.perceptual_loss import PesqShapedLoss
 from lmkd_tf.models import SpeechEnhancer, build, from_preset
@@ -235,14 +236,25 @@ def train_network(
 def _fit_alone(network, config, audio, path, train, callbacks) -> None:
     """Fits a network on both views of each pair and saves it."""
     folder = path.parent
-    network.compile(optimizer=make_optimizer(train), loss=build_loss(config))
+    model = _against_discriminator(network, config, train) if train.metric_weight else network
+    model.compile(optimizer=make_optimizer(train), loss=build_loss(config))
     first_step = epochs_done(folder) * train.steps_per_epoch
     pairs = audio.training(train, first_step, is_joined=True)
     validation = audio.validation(train, is_joined=True)
     callbacks = [*audio.watchers(train, first_step), *callbacks]
-    fit_stage(network, pairs, validation, train, folder, callbacks)
+    fit_stage(model, pairs, validation, train, folder, callbacks)
     save_model(network, path)
     remove_checkpoint(folder)
+
+
+def _against_discriminator(network, config, train) -> MetricTrainer:
+    """Returns what trains a network together with a metric discriminator."""
+    return MetricTrainer(
+        network,
+        metric_weight=train.metric_weight,
+        stft=config.stft,
+        discriminator_rate=2.0 * train.learning_rate,  # as for CMGAN
+    )
 
 
 def distill_student(

@@ -238,6 +238,8 @@ class TrainConfig:
             every epoch; 0 scores none.
         monitor: Value in `MONITORS` whose best epoch is saved, or `""`: the last epoch is.
         patience: Epochs without a better value after which the stage ends; 0 never ends it.
+        metric_weight: Weight of a discriminator that learns PESQ (`MetricTrainer`); 0 has
+            none. For networks that train without a teacher.
     """
 
     epochs: int = 10
@@ -251,12 +253,16 @@ class TrainConfig:
     num_scored_clips: int = 0
     monitor: str = ""
     patience: int = 0
+    metric_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _require_fraction("ema_momentum", self.ema_momentum)
         for name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "clip_norm"):
             _require_positive(name, getattr(self, name))
-        for name in ("warmup_steps", "weight_decay", "num_scored_clips", "patience"):
+        for name in (
+            *("warmup_steps", "weight_decay", "num_scored_clips", "patience"),
+            "metric_weight",
+        ):
             _require(
                 getattr(self, name) >= 0,
                 f"`{name}` must not be negative.",
@@ -529,3 +535,15 @@ class ExperimentConfig:
             f"teacher_preset={self.teacher_preset!r}, {self.teacher}",
             "Set teacher_preset to an empty text to train a teacher of your own.",
         )
+        for name, train in (
+            ("distillation_training", self.distillation_training),
+            ("compress.pruning", self.compress.pruning),
+            ("compress.quantization", self.compress.quantization),
+        ):
+            _require(
+                train.metric_weight == 0.0,
+                f"`{name}.metric_weight` must be 0: only a network without a teacher trains "
+                "against a metric discriminator.",
+                f"{train.metric_weight}",
+                "Set it in teacher_training or network_training.",
+            )

@@ -250,3 +250,22 @@ def test_compress_config_knows_the_patterns_and_schedules_of_pruning():
         CompressConfig(pattern=pattern, schedule="constant")
     for schedule in SCHEDULES:
         CompressConfig(schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"distillation_training": TrainConfig(metric_weight=0.1)},
+        {"compress": CompressConfig(pruning=TrainConfig(metric_weight=0.1))},
+        {"compress": CompressConfig(quantization=TrainConfig(metric_weight=0.1))},
+    ],
+)
+def test_metric_discriminator_is_for_networks_without_a_teacher(changes):
+    message = r"metric_weight` must be 0: .*Received 0\.1\. Set it in teacher_training"
+    with pytest.raises(ValueError, match=message):
+        ExperimentConfig(**changes)
+
+
+def test_negative_weight_of_the_metric_discriminator_is_refused():
+    with pytest.raises(ValueError, match=r"`metric_weight` must not be negative\. Received -1"):
+        TrainConfig(metric_weight=-1.0)
