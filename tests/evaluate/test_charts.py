@@ -106,13 +106,10 @@ def test_whiskers_of_systems_stand_side_by_side():
     whiskers = [e.attrib for e in root.findall("line") if e.attrib["class"].startswith("whisker")]
     first, second = (float(whisker["x1"]) for whisker in whiskers)
     assert second - first == pytest.approx(4.0)
-    mark_x = [float(mark.attrib["cx"]) for mark in root.findall("circle")]
-    assert mark_x == [first]  # the other mark is a square
-    assert (
-        float(whiskers[0]["y1"])
-        > float(root.find("circle").attrib["cy"])
-        > float(whiskers[0]["y2"])
-    )
+    (circle,) = root.findall("circle")  # the other mark is a square
+    assert float(circle.attrib["cx"]) == first
+    low, high = (float(whiskers[0][key]) for key in ("y1", "y2"))
+    assert low > float(circle.attrib["cy"]) > high
     assert not [e for e in root.findall("polygon") if "band" in e.attrib["class"]]
 
 
