@@ -37,7 +37,6 @@ def _changed(road, *overrides):
         ("compress.quantization.epochs=2", {"quantized", "export"}),
         ("compress.sparsity=0.6", {"pruned", "quantized", "export"}),
         ("compress.num_bands=32", {"pruned", "quantized", "export"}),
-        ("student.squeeze_channels=4", ALL - {"teacher"}),
         ("student.channels=16", ALL - {"teacher"}),
         ("data.snr_min_db=-3", ALL),
         ("seed=1", ALL),
