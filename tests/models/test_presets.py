@@ -10,7 +10,6 @@ from lmkd_tf.models import build, from_preset
 from lmkd_tf.models.presets import preset_files, preset_names
 
 NAMES = ["base", "nano", "small"]
-STUDENTS = ["nano", "small"]
 
 
 def test_the_students_and_their_teacher_ship_with_the_package():
@@ -50,14 +49,10 @@ def test_preset_removes_hiss_from_a_voiced_sound(name):
     assert si_sdr_db(speech, enhanced) > si_sdr_db(speech, speech + hiss) + 1.0
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_students_ship_for_devices(name):
     assert {"tflite", "manifest"} <= set(preset_files(name))
     assert all(path.is_file() for path in preset_files(name).values())
-
-
-def test_the_teacher_ships_in_float():
-    assert set(preset_files("base")) == {"record", "weights"}
 
 
 def test_presets_together_stay_below_eight_megabytes():
