@@ -103,9 +103,22 @@ def choose_backend(
     if "tflite" not in files:
         raise ValueError(
             f"The back-end {kind} needs a quantized network. "
-            f"Received the preset {name!r}, which is float only. Use --backend=keras."
+            f"Received the preset {name!r}, which is float only. {_remedy(name, files['record'])}"
         )
     return lambda: open_backend(kind, files["tflite"])
+
+
+def _remedy(name: str, record: Path) -> str:
+    """Says what to do with a float-only preset: CMGAN cannot run hop by hop either."""
+    from lmkd_tf.config.files import read_json
+    from lmkd_tf.models.builder import is_streaming
+
+    if is_streaming(read_json(record)["architecture"]):
+        return "Use --backend=keras."
+    return (
+        f"It cannot stream: compare it with lmkd-evaluate --system={name}@keras, or call "
+        f"lmkd_tf.models.from_preset({name!r}) on whole recordings."
+    )
 
 
 def define_system_flags(values: flags.FlagValues = flags.FLAGS) -> None:

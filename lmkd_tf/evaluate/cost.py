@@ -7,6 +7,7 @@ from typing import Any
 from lmkd_tf.export.manifest import manifest_path, read_manifest
 from lmkd_tf.firmware.footprint import measured_instructions
 from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
+from lmkd_tf.models.builder import is_streaming
 
 
 def float_cost(model: Any) -> dict[str, Any]:
@@ -16,9 +17,11 @@ def float_cost(model: Any) -> dict[str, Any]:
         model: `SpeechEnhancer`.
     """
     parameters = count_parameters(model.core)
+    # Attention over the whole utterance has no work per hop of its own.
+    is_hop_by_hop = model.architecture is None or is_streaming(model.architecture)
     return {
         "parameters": parameters,
-        "macs_per_hop": macs_per_frame(model.core),
+        "macs_per_hop": macs_per_frame(model.core) if is_hop_by_hop else None,
         "bytes": 4 * parameters,
         "arena_bytes": None,
         "note": "float32; bytes of the weights alone",

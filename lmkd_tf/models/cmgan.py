@@ -119,6 +119,18 @@ class CMGANEnhancer(SpeechEnhancer):
         self.num_bands = int(self.core.output_shape[-2])  # every bin is a band
         self._frame = tuple(self.size["frame"])
 
+    def step_graph(self) -> Any:
+        """Refuses: the network sees whole utterances.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "A network that streams must be causal. "
+            "Received a CMGAN, which sees whole utterances. "
+            "Call it on whole recordings, compare it with lmkd-evaluate, or stream a student."
+        )
+
     def analyze(self, noisy) -> tuple[Any, Any]:
         """Returns features `(B, T, F, 3)` and the level `(B, 1)` of noisy speech `(B, N)`.
 

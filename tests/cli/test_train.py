@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import soundfile
@@ -51,8 +52,8 @@ open_road(Path(sys.argv[1]), Path(sys.argv[2])).run("network", Listener((Kill(),
 """
 
 
-def open_road(corpus, workdir):
-    config = load(config_path("default"), ["network.architecture=tcn", *OVERRIDES])
+def open_road(corpus, workdir, *overrides):
+    config = load(config_path("default"), ["network.architecture=tcn", *OVERRIDES, *overrides])
     return Road(config, workdir, corpus, is_distilling=False)
 
 
@@ -82,6 +83,7 @@ def test_network_is_trained_scored_and_saved(whole):
     history = read_history(whole)
     assert {"loss", "val_loss", "val_pesq_wb", "val_si_sdr_db"} <= history.keys()
     assert all(len(values) == 3 for values in history.values())
+    assert not {"metric_loss", "discriminator_loss"} & history.keys()
     assert load_enhancer(whole / "network.keras").core.get_layer("encoder").filters == 16
 
 
@@ -103,6 +105,38 @@ def test_run_that_was_killed_goes_on_as_if_it_had_not_been(corpus, whole, tmp_pa
     for name, values in read_history(folder).items():
         assert values == pytest.approx(wanted[name], rel=LOSS_TOLERANCE, abs=LOSS_TOLERANCE)
     models = [load_enhancer(path / "network.keras") for path in (folder, whole)]
+    for weight, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(weight, other, atol=WEIGHT_TOLERANCE)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Stops the run in the middle of its second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self._epoch, batch) == (1, 1):
+            raise KeyboardInterrupt
+
+
+def test_run_against_a_discriminator_goes_on_after_an_interruption(corpus, tmp_path):
+    overrides = (
+        "network_training.metric_weight=0.5",
+        "network_training.epochs=2",
+        "network_training.steps_per_epoch=3",
+    )
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    open_road(corpus, whole, *overrides).run("network", Listener())
+    with pytest.raises(KeyboardInterrupt):
+        open_road(corpus, resumed, *overrides).run("network", Listener((Interrupt(),)))
+    assert len(read_history(resumed / "network")["loss"]) == 1
+    open_road(corpus, resumed, *overrides).run("network", Listener())
+    wanted = read_history(whole / "network")
+    assert {"metric_loss", "discriminator_loss"} <= wanted.keys()
+    for name, values in read_history(resumed / "network").items():
+        assert values == pytest.approx(wanted[name], rel=LOSS_TOLERANCE, abs=LOSS_TOLERANCE)
+    models = [load_enhancer(path / "network" / "network.keras") for path in (resumed, whole)]
     for weight, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(weight, other, atol=WEIGHT_TOLERANCE)
 
