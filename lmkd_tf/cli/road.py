@@ -18,12 +18,12 @@ from lmkd_tf.config.loader import resolve_record
 from lmkd_tf.config.schema import ExperimentConfig
 from lmkd_tf.data.pipeline import EVALUATION_SEED, EvaluationClip, evaluation_set
 from lmkd_tf.evaluate.backends import StepBackend
+from lmkd_tf.evaluate.cost import float_cost
 from lmkd_tf.evaluate.report import write_report
 from lmkd_tf.evaluate.scores import score_clips
 from lmkd_tf.evaluate.streaming import StreamingEnhancer
 from lmkd_tf.evaluate.table import summarize
 from lmkd_tf.export.manifest import read_manifest
-from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
 from lmkd_tf.models.enhancer import load_enhancer
 from lmkd_tf.models.presets import preset_files
 from lmkd_tf.models.taps import tap_model
@@ -284,18 +284,8 @@ class Road:
             (f"{student} float", "student", "student.keras", "float32, distilled"),
             (f"{student} pruned", "pruned", "pruned.keras", "float32, distilled and pruned"),
         ):
-            core = self._load(stage, file).core
-            parameters = count_parameters(core)
-            entries.append(
-                {
-                    "name": name,
-                    "parameters": parameters,
-                    "macs_per_hop": macs_per_frame(core),
-                    "bytes": 4 * parameters,
-                    "arena_bytes": None,
-                    "note": f"{note}; bytes of the weights alone",
-                }
-            )
+            cost = float_cost(self._load(stage, file))
+            entries.append({**cost, "name": name, "note": f"{note}; bytes of the weights alone"})
         notes = {
             "int16": "TFLite Micro, 16-bit activations, post-training from pruned, not scored",
             "int8": "TFLite Micro, 8-bit, trained with fake quantization; C arrays written",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lmkd_tf.cli.enhance import choose_backend
+from lmkd_tf.cli.ledger import preset_config
 from lmkd_tf.cli.preset import write_weights
 from lmkd_tf.cli.system_specs import describe_cost, read_systems
 from lmkd_tf.config.files import sha256_of, write_json
@@ -61,3 +62,17 @@ def test_streaming_is_refused(model):
     message = r"must be causal\. Received a CMGAN, which sees whole utterances\. Call it on whole"
     with pytest.raises(ValueError, match=message):
         choose_backend("whole", None, "keras")()
+
+
+def test_all_presets_leave_out_what_is_not_quantized(model):
+    assert [system.name for system in read_systems(["presets"], [])] == ["whole (keras)"]
+
+
+def test_quantized_back_end_is_refused(model):
+    with pytest.raises(ValueError, match="float only"):
+        read_systems(["whole@tflm"], [])
+
+
+def test_ledger_is_refused(model):
+    with pytest.raises(ValueError, match=r"ships as int8\. Received 'whole', which ships in float"):
+        preset_config("whole")
