@@ -2,10 +2,12 @@
 """Makes a preset of the package from a work directory (for maintainers).
 
 Usage:
-  python -m lmkd_tf.cli.preset --workdir=FOLDER --role=student [--output=lmkd_tf/presets]
+  python -m lmkd_tf.cli.preset --workdir=FOLDER --role=student [--start=FOLDER]
+                               [--output=lmkd_tf/presets]
 
 Writes the trained network of a role (`teacher`, `network` or `student`) as float16 weights with
-its training record, and for a student the int8 step graph with its manifest.
+its training record, and for a student the int8 step graph with its manifest. `--start` is the
+work directory whose `network` the student went on from; its training goes into the record.
 """
 
 import shutil
@@ -27,7 +29,6 @@ _STAGES_OF = {
 
 def main(arguments: list[str]) -> None:
     """Runs the program."""
-    from lmkd_tf.cli.training import read_history
     from lmkd_tf.cli.workspace import Workspace
     from lmkd_tf.models.enhancer import load_enhancer
 
@@ -48,14 +49,9 @@ def main(arguments: list[str]) -> None:
     name = network["architecture"]
     write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")
     size = {k: v for k, v in network.items() if k != "architecture" and v is not None}
-    training = {
-        stage: {
-            "seconds": workspace.seconds(stage),
-            "settings": read_json(folder / "stage.json")["settings"],
-            "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
-        }
-        for stage, folder in zip(stages, folders, strict=True)
-    }
+    training = {stage: _training_of(workspace, stage) for stage in stages}
+    if flags.FLAGS.start:
+        training = {"network": _start_of(training["student"], Path(flags.FLAGS.start)), **training}
     entry = {"name": name, "architecture": name, "size": size, "stft": record["config"]["stft"]}
     digest = sha256_of(output / f"{name}.npz")
     write_json(
@@ -64,6 +60,31 @@ def main(arguments: list[str]) -> None:
     )
     if role == "student":
         _copy_export(workspace.folder("export"), output)
+
+
+def _training_of(workspace: Any, stage: str) -> dict[str, Any]:
+    from lmkd_tf.cli.training import read_history
+
+    folder = workspace.folder(stage)
+    return {
+        "seconds": workspace.seconds(stage),
+        "settings": read_json(folder / "stage.json")["settings"],
+        "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
+    }
+
+
+def _start_of(student: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """Returns the training of the network that a student started from."""
+    from lmkd_tf.cli.workspace import Workspace
+
+    workspace = Workspace(workdir)
+    folder = workspace.require("network", "lmkd-train --network")
+    if student["settings"].get("student_start") != sha256_of(folder / "network.keras"):
+        raise ValueError(
+            "`--start` must hold the network that the student started from. "
+            f"Received {workdir} with another one. Give the folder that `student_start` was in."
+        )
+    return _training_of(workspace, "network")
 
 
 def _copy_export(folder: Path, output: Path) -> None:
@@ -85,9 +106,10 @@ def run() -> None:
     """Entry point."""
     flags.DEFINE_string("workdir", None, "Work directory with the stages of the role finished.")
     flags.DEFINE_enum("role", "student", list(_STAGES_OF), "What to make a preset of.")
+    flags.DEFINE_string("start", "", "Work directory of the network the student started from.")
     flags.DEFINE_string("output", "lmkd_tf/presets", "Folder of the presets.")
     flags.mark_flag_as_required("workdir")
-    run_program(main, __doc__ or "", ("workdir", "role", "output"))
+    run_program(main, __doc__ or "", ("workdir", "role", "start", "output"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+import hashlib
+import json
+
+import pytest
+
+from lmkd_tf.cli.preset import _start_of
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A work directory with a trained network."""
+    folder = tmp_path / "network"
+    folder.mkdir()
+    content = b"weights"
+    (folder / "network.keras").write_bytes(content)
+    (folder / "history.json").write_text('{"loss": [2.0, 1.5]}')
+    files = {"network.keras": hashlib.sha256(content).hexdigest()}
+    record = {"fingerprint": "", "seconds": 12.0, "files": files, "settings": {"seed": 0}}
+    (folder / "stage.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_record_holds_the_training_that_a_student_started_from(workdir):
+    digest = hashlib.sha256(b"weights").hexdigest()
+    found = _start_of({"settings": {"student_start": digest}}, workdir)
+    assert found == {"seconds": 12.0, "settings": {"seed": 0}, "last_epoch": {"loss": 1.5}}
+
+
+def test_another_network_than_the_student_started_from_is_refused(workdir):
+    message = r"`--start` must hold the network that the student started from\. Received "
+    with pytest.raises(ValueError, match=message):
+        _start_of({"settings": {"student_start": "0" * 64}}, workdir)
+    with pytest.raises(ValueError, match=message):
+        _start_of({"settings": {}}, workdir)
