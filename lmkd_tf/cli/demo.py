@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from lmkd_tf.cli.common import run_program
-from lmkd_tf.cli.enhance import DEFAULT_PRESET, choose_backend, define_system_flags
+from lmkd_tf.cli.enhance import DEVICE_PRESET, choose_backend, define_system_flags
 
 FLAGS = ("preset", "model", "backend", "host", "port", "max_streams")
 _LOOPBACK = {"127.0.0.1": ("127.0.0.1", "localhost"), "localhost": ("127.0.0.1", "localhost")}
@@ -45,12 +45,13 @@ def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> in
     _check_packages()
     from lmkd_tf.demo.server import Demo, Limits, open_socket, server_of
 
-    make_backend = choose_backend(values.preset, values.model, values.backend)
+    preset = values.preset or (None if values.model else DEVICE_PRESET)
+    make_backend = choose_backend(preset, values.model, values.backend)
     make_backend()  # a network that cannot be opened is an error now, not on the page
     socket = open_socket(values.host, values.port)
     port = socket.getsockname()[1]
     hosts = [f"{name}:{port}" for name in _LOOPBACK.get(values.host, (values.host,))]
-    name = values.model or values.preset or DEFAULT_PRESET
+    name = values.model or preset or DEVICE_PRESET
     demo = Demo(make_backend, name, hosts, Limits(num_streams=values.max_streams))
     sys.stdout.write(f"Open http://{hosts[0]}/?token={demo.token}\nCtrl-C ends it.\n")
     sys.stdout.flush()

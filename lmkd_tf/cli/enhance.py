@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from lmkd_tf.evaluate.enhance import FolderResult
     from lmkd_tf.evaluate.streaming import Backend
 
-DEFAULT_PRESET = "nano"
+DEFAULT_PRESET = "base"  # the best of the shipped ones in int8
+DEVICE_PRESET = "nano"  # the one that the firmware is generated from
 # As in `lmkd_tf.evaluate.backends`, which would load TensorFlow for --help.
 BACKENDS = ("keras", "tflite", "tflm", "firmware")
 FLAGS = ("preset", "model", "backend", "overwrite", "attenuation_limit_db")
@@ -95,7 +96,7 @@ def choose_backend(
     kind = backend or ("keras" if is_float else "tflm")
     if model:
         return lambda: open_backend(kind, model)
-    name = preset or DEFAULT_PRESET
+    name = preset or default_preset(kind)
     files = preset_files(name)
     if kind == "keras":
         load_network = functools.cache(from_preset)
@@ -121,12 +122,18 @@ def _remedy(name: str, record: Path) -> str:
     )
 
 
+def default_preset(backend: str | None) -> str:
+    """Returns the preset that runs on a back-end where none is named."""
+    return DEVICE_PRESET if backend == "firmware" else DEFAULT_PRESET
+
+
 def define_system_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags that choose a network and what runs it."""
     flags.DEFINE_string(
         "preset",
         None,
-        f"Network that ships with the package (default {DEFAULT_PRESET}).",
+        f"Network that ships with the package (default {DEFAULT_PRESET}; {DEVICE_PRESET} for the "
+        "firmware back-end and for the page).",
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from lmkd_tf.cli.common import run_program
-from lmkd_tf.cli.enhance import DEFAULT_PRESET, choose_backend, define_system_flags
+from lmkd_tf.cli.enhance import choose_backend, default_preset, define_system_flags
 from lmkd_tf.cli.system_specs import read_systems
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _specs(values: flags.FlagValues) -> list[str]:
     if values.system:
         return list(values.system)
     choose_backend(values.preset, values.model, values.backend)  # refuses what does not fit
-    target = values.model or values.preset or DEFAULT_PRESET
+    target = values.model or values.preset or default_preset(values.backend)
     return [f"{target}@{values.backend}" if values.backend else target]
 
 

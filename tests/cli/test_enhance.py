@@ -109,6 +109,13 @@ def test_preset_and_model_exclude_each_other():
         enhance.choose_backend("nano", "a.keras", None)
 
 
+def test_default_is_the_best_network_in_int8_and_on_the_firmware_its_own():
+    found = enhance.choose_backend(None, None, None)()
+    assert (found.name, found.num_bands) == ("tflm", 256)
+    assert enhance.default_preset("firmware") == "nano"
+    assert {enhance.default_preset(kind) for kind in (None, "keras", "tflite")} == {"base"}
+
+
 def test_unknown_preset_is_named():
     with pytest.raises(ValueError, match="'huge'"):
         enhance.choose_backend("huge", None, None)
