@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The 12-channel CMGAN, which sees the future, without a teacher: a float-only preset.
+r"""The 12-channel CMGAN, which sees the future, without a teacher; no preset of it ships.
 
 lmkd-train --config=cmgan_student --network=cmgan_student --data=FOLDER --workdir=runs/cmgan
 python -m lmkd_tf.cli.preset --role=network --workdir=runs/cmgan

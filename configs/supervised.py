@@ -20,7 +20,7 @@ def get_config() -> ExperimentConfig:
         name="supervised",
         data=replace(default.data, level_min_dbfs=-40.0, level_max_dbfs=-5.0),
         loss=LossConfig(pesq_shaped_weight=0.5),
-        # The weights of the last step: an average of weights has no batch statistics of its own.
+        # The weights of the last step, whose learning rate is a hundredth of the highest.
         network_training=TrainConfig(
             epochs=72, steps_per_epoch=300, batch_size=8, learning_rate=3e-3
         ),
