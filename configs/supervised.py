@@ -18,8 +18,14 @@ def get_config() -> ExperimentConfig:
     return replace(
         default,
         name="supervised",
-        data=replace(default.data, level_min_dbfs=-40.0, level_max_dbfs=-5.0),
-        loss=LossConfig(pesq_shaped_weight=0.5),
+        data=replace(
+            default.data,
+            level_max_dbfs=-5.0,
+            speed_probability=0.3,
+            speech_tilt_probability=0.3,
+            room_tone_probability=0.3,
+        ),
+        loss=LossConfig(si_sdr_weight=0.03, pesq_shaped_weight=0.3),
         # The weights of the last step, whose learning rate is a hundredth of the highest.
         network_training=TrainConfig(
             epochs=72, steps_per_epoch=300, batch_size=8, learning_rate=3e-3

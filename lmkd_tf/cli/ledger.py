@@ -186,18 +186,21 @@ class Ledger:
         else:
             steps, int8 = self._workdir_steps(workdir or Path("."))
         last = steps[-1].name
-        steps.append(Step("int8 TFLite reference", self._exported(int8, "tflite"), last))
+        steps.append(Step("int8 TFLite reference", exported_gains(int8, "tflite"), last))
         steps[-1].blame = self._rounding_blame
         steps.append(
-            Step("int8 TFLite Micro", self._exported(int8, "tflm"), "int8 TFLite reference")
+            Step("int8 TFLite Micro", exported_gains(int8, "tflm"), "int8 TFLite reference")
         )
         steps[-1].blame = functools.partial(_runtime_blame, int8)
         return [*steps, *self._calibrated_steps(seeds)]
 
+    def start_from(self, model: SpeechEnhancer) -> Step:
+        """Makes a float network the one that the others come from, and returns its row."""
+        self._model, self._core = model, model.core
+        return Step("float", whole_gains(self._core))
+
     def _preset_steps(self, preset: str) -> tuple[list[Step], Path]:
-        model = self._model = from_preset(preset)
-        self._core = model.core
-        return [Step("float", _whole(self._core))], preset_files(preset)["tflite"]
+        return [self.start_from(from_preset(preset))], preset_files(preset)["tflite"]
 
     def _workdir_steps(self, workdir: Path) -> tuple[list[Step], Path]:
         from lmkd_tf.cli.road import COMMANDS
@@ -214,9 +217,9 @@ class Ledger:
         self._ranges, self._source = ranges_of(quantized), "pruned"
         pruned = model.core
         steps = [
-            Step("float", _whole(student.core)),
-            Step("pruned", _whole(pruned), "float"),
-            Step("fake-quantized", _whole(quantized), "pruned"),
+            Step("float", whole_gains(student.core)),
+            Step("pruned", whole_gains(pruned), "float"),
+            Step("fake-quantized", whole_gains(quantized), "pruned"),
         ]
         if self._config.compress.num_bands is not None:  # float has other features: not compared
             steps = [replace(steps[1], before=None), steps[2]]
@@ -243,7 +246,7 @@ class Ledger:
                     ),
                 )
                 name = f"{dtype} after training, seed {seed}"
-                yield Step(name, self._exported(path, "tflm"), self._source, self._rounding_blame)
+                yield Step(name, exported_gains(path, "tflm"), self._source, self._rounding_blame)
 
     @property
     def model(self) -> SpeechEnhancer:
@@ -299,15 +302,6 @@ class Ledger:
         mask = gains[noisy.tobytes()][None, :, None]
         return np.asarray(self.model.synthesize(spectrum, mask, len(noisy)))[0]
 
-    def _exported(self, path: Path, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
-        step = StepModel(path, runtime)
-
-        def gains(features: np.ndarray) -> np.ndarray:
-            step.reset()
-            return step.gains(features)
-
-        return gains
-
 
 def to_markdown(steps: Sequence[Step], floor_db: float) -> str:
     """Returns the ledger as a markdown table, with the layers of drops below it.
@@ -352,7 +346,20 @@ def sensitivity_table(losses: Sequence[Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _whole(core: Any) -> Callable[[np.ndarray], np.ndarray]:
+def exported_gains(path: Path, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the gains of a `.tflite` from a fresh state, as `Step` wants them."""
+    step = StepModel(path, runtime)
+
+    def gains(features: np.ndarray) -> np.ndarray:
+        step.reset()
+        return step.gains(features)
+
+    return gains
+
+
+def whole_gains(core: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the gains of the whole-utterance graph, as `Step` wants them."""
+
     def gains(features: np.ndarray) -> np.ndarray:
         return np.asarray(core(features[None, :, None], training=False))[0, :, 0]
 

@@ -3,11 +3,12 @@
 
 Usage:
   python -m lmkd_tf.cli.preset --workdir=FOLDER --role=student [--start=FOLDER]
-                               [--output=lmkd_tf/presets]
+                               [--before=RECORD] [--output=lmkd_tf/presets]
 
 Writes the trained network of a role (`teacher`, `network` or `student`) as float16 weights with
 its training record, and for a student the int8 step graph with its manifest. `--start` is the
 work directory whose `network` the student went on from; its training goes into the record.
+Where that went on from an earlier preset, `--before` is the record of that one.
 """
 
 import shutil
@@ -52,6 +53,8 @@ def main(arguments: list[str]) -> None:
     training = {stage: _training_of(workspace, stage) for stage in stages}
     if flags.FLAGS.start:
         training = {"network": _start_of(training["student"], Path(flags.FLAGS.start)), **training}
+    if flags.FLAGS.before:
+        training = {"before": read_json(flags.FLAGS.before)["training"], **training}
     entry = {"name": name, "architecture": name, "size": size, "stft": record["config"]["stft"]}
     digest = sha256_of(output / f"{name}.npz")
     write_json(
@@ -107,9 +110,10 @@ def run() -> None:
     flags.DEFINE_string("workdir", None, "Work directory with the stages of the role finished.")
     flags.DEFINE_enum("role", "student", list(_STAGES_OF), "What to make a preset of.")
     flags.DEFINE_string("start", "", "Work directory of the network the student started from.")
+    flags.DEFINE_string("before", "", "Record of the preset that the network started from.")
     flags.DEFINE_string("output", "lmkd_tf/presets", "Folder of the presets.")
     flags.mark_flag_as_required("workdir")
-    run_program(main, __doc__ or "", ("workdir", "role", "start", "output"))
+    run_program(main, __doc__ or "", ("workdir", "role", "start", "before", "output"))
 
 
 if __name__ == "__main__":

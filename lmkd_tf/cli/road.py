@@ -60,6 +60,7 @@ _LATER_SETTINGS = {
     **{"ema_momentum": 0.0, "num_scored_clips": 0, "monitor": "", "patience": 0},
     "metric_weight": 0.0,
     **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
+    "room_tone_probability": 0.0,
     "codecs": ("ulaw", "vorbis"),
     **dict.fromkeys(("bands_per_position", "encoder_channels", "squeeze_channels")),
     **dict.fromkeys(("bottleneck_channels", "bottleneck_dilations")),

@@ -42,12 +42,12 @@ class Inputs:
     Args:
         teacher: Trained teacher.
         student: Student of the stage before.
-        projectors: `projectors.npz` of the distillation.
+        projectors: `projectors.npz` of the distillation, or None to start with new ones.
     """
 
     teacher: Any
     student: Any
-    projectors: Path
+    projectors: Path | None
 
 
 def core_builder(model: ModelConfig) -> Callable[..., Any]:
@@ -91,7 +91,7 @@ def prune_student(
         excluded=settings.excluded,
     )
     callbacks = [PruningStep(pruned), *callbacks]
-    _fit_twin(config, audio, folder, inputs, pruned, train, callbacks)
+    fit_twin(config, audio, folder, inputs, pruned, train, callbacks)
     result = build_network(smaller, config)
     result.core.set_weights(strip_pruning(pruned).get_weights())
     write_json(folder / "sparsity.json", kernel_sparsity(result.core))
@@ -115,7 +115,7 @@ def quantize_student(
     quantized = quantize(twin)
     noisy = (views["first_view"] for views, _ in audio.validation(train))
     calibrate_ranges(quantized, twin, (inputs.student.analyze(batch)[0] for batch in noisy))
-    _fit_twin(config, audio, folder, inputs, quantized, train, callbacks)
+    fit_twin(config, audio, folder, inputs, quantized, train, callbacks)
     limit_logits(quantized)
     write_json(folder / "sparsity.json", kernel_sparsity(quantized))
     _require_room(folder, sum(weight.nbytes for weight in quantized.get_weights()))
@@ -193,12 +193,13 @@ def _require_room(folder: Path, num_bytes: int) -> None:
         )
 
 
-def _fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
+def fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
     """Fits a wrapped `tf_keras` core under the distiller; it starts over when interrupted."""
     keras.utils.set_random_seed(config.seed)
     student = SpeechEnhancer(core, config.stft)
     distiller = compiled_distiller(config, inputs.teacher, student, train)
-    _load_projectors(distiller, inputs.projectors)
+    if inputs.projectors:
+        _load_projectors(distiller, inputs.projectors)
     pairs, callbacks = audio.training(train, 0), [*audio.watchers(train, 0), *callbacks]
     fit_stage(
         distiller, pairs, audio.validation(train), train, folder, callbacks, is_resumable=False

@@ -232,6 +232,31 @@ def limit_logits(quantized: Any) -> None:
             own["max"].assign(min(float(own["max"]), _LOGIT_LIMIT))
 
 
+def set_activation_bits(quantized: Any, num_bits: int) -> None:
+    """Rounds activations to another number of bits, for training alone; kernels keep 8.
+
+    With 16 bits only the kernels are trained for int8: an int8 graph then takes its ranges from
+    calibration (see `dequantized_core`), and none follows from `quantized` itself.
+
+    Args:
+        quantized: Core returned by `quantize`; to be called before it is compiled.
+        num_bits: 2 to 16.
+    """
+    for layer in quantized.layers:
+        for quantizer in _activation_quantizers(layer):
+            quantizer.num_bits = num_bits
+    for _, recurrence in recurrences_of(quantized):
+        recurrence.num_bits = dict.fromkeys(recurrence.num_bits, num_bits)
+
+
+def _activation_quantizers(layer: Any) -> Iterator[Any]:
+    if type(layer).__name__ == "QuantizeLayer":
+        yield layer.quantizer
+        return
+    yield from getattr(layer, "_output_quantizers", ())
+    yield from (wrapped.quantizer for wrapped in getattr(layer, "_quantize_activations", ()))
+
+
 def _start_kernel_ranges(quantized: Any) -> None:
     variables = {
         tuple(part.removeprefix("quant_") for part in v.name.split(":")[0].split("/")[-2:]): v

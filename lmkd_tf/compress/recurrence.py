@@ -30,6 +30,7 @@ def fake_quantized_gru() -> type:
 class _FakeQuantizedGru(plain_gru(tf_keras)):
     def build(self, input_shape):
         super().build(input_shape)
+        self.num_bits = dict.fromkeys(ROUNDED, 8)
         self._limits = {}
         for name in ROUNDED:
             ends = KNOWN_RANGES.get(name, (-6.0, 6.0))
@@ -46,7 +47,7 @@ class _FakeQuantizedGru(plain_gru(tf_keras)):
 
     def _rounding(self, name: str) -> Any:
         return lambda value: tf.quantization.fake_quant_with_min_max_vars(
-            value, *self._limits[name]
+            value, *self._limits[name], num_bits=self.num_bits[name]
         )
 
     def limits_of(self, name: str) -> list[Any]:

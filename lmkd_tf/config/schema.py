@@ -89,6 +89,7 @@ class DataConfig:
         band_limit_probability: Share of pairs that are low-pass filtered.
         speed_probability: Share of pairs whose speech is 10 % faster or slower.
         speech_tilt_probability: Share of pairs whose speech has its spectrum tilted.
+        room_tone_probability: Share of pairs whose target keeps a noise 25 to 45 dB below it.
         codec_probability: Share of noisy views that pass a codec.
         codecs: Codecs to draw from: `"ulaw"`, `"vorbis"`, `"opus"`.
         num_validation_batches: Batches of the `valid` split after each epoch.
@@ -111,6 +112,7 @@ class DataConfig:
     band_limit_probability: float = 0.0
     speed_probability: float = 0.0
     speech_tilt_probability: float = 0.0
+    room_tone_probability: float = 0.0
     codec_probability: float = 0.0
     codecs: tuple[str, ...] = ("ulaw", "vorbis")
     num_validation_batches: int = 8
@@ -130,7 +132,7 @@ class DataConfig:
                 f"{getattr(self, name)!r}",
                 f"Use {known[0]!r}.",
             )
-        for name in ("room", "clip", "band_limit", "speed", "speech_tilt", "codec"):
+        for name in ("room", "clip", "band_limit", "speed", "speech_tilt", "room_tone", "codec"):
             name = f"{name}_probability"
             _require(
                 0.0 <= getattr(self, name) <= 1.0,

@@ -188,6 +188,9 @@ def mix_batch(
         early, whole = held.rooms
         target = _filter(speech, early, draws["room"])
         speech = _filter(speech, whole, draws["room"])
+    if settings.room_tone_probability:
+        tone = _room_tone(held.audio, draws, speech, sample_rate_hz)
+        speech, target = speech + tone, target + tone
     if held.bands is not None:
         speech, target = (_filter(x, held.bands, draws["band"]) for x in (speech, target))
         bands = ops.stack([draws["band"], draws["band"]], axis=1)
@@ -253,8 +256,25 @@ def _resample(crop, speed, num_samples: int):
 
 
 def _noises(audio, draws, num_samples: int, sample_rate_hz: int):
-    """Sums the recordings of each view, `(B, 2, N)`; see `mixing.loop_clip`."""
-    start, size, offset = (draws[f"noise_{name}"][:, None] for name in ("start", "size", "offset"))
+    """Sums the recordings of each view, `(B, 2, N)`."""
+    signal = _looped(audio, draws, "noise", num_samples, sample_rate_hz)  # (C, N)
+    gain = _gain_to_dbfs(signal, draws["noise_level_dbfs"])
+    weighted = signal * (gain * draws["noise_weight"])[:, None]
+    batch_size = draws["snr_db"].shape[0]
+    summed = ops.segment_sum(weighted, draws["noise_view"], 2 * batch_size)
+    return ops.reshape(summed, (batch_size, 2, num_samples))
+
+
+def _room_tone(audio, draws, speech, sample_rate_hz: int):
+    """Makes the noise that stays in speech `(B, N)`; same shape."""
+    signal = _looped(audio, draws, "tone", speech.shape[1], sample_rate_hz)
+    level_dbfs = _active_level_dbfs(speech, sample_rate_hz) - draws["tone_snr_db"]
+    return signal * (_gain_to_dbfs(signal, level_dbfs) * draws["tone_weight"])[:, None]
+
+
+def _looped(audio, draws, kind: str, num_samples: int, sample_rate_hz: int):
+    """Cuts segments out of recordings, `(C, N)`; see `mixing.loop_clip`."""
+    start, size, offset = (draws[f"{kind}_{name}"][:, None] for name in ("start", "size", "offset"))
     fade = ops.minimum(round(FADE_SECONDS * sample_rate_hz), size // 4)
     joint = size - fade
     time = ops.arange(num_samples, dtype="int32")[None] + offset  # (C, N)
@@ -267,12 +287,7 @@ def _noises(audio, draws, num_samples: int, sample_rate_hz: int):
     steps = 0.5 * np.pi / ops.cast(ops.maximum(fade, 1), "float32")
     rise = ops.sin(steps * (ops.cast(round_trip, "float32") + 0.5))
     fall = ops.sin(steps * (ops.cast(fade - 1 - round_trip, "float32") + 0.5))
-    signal = ops.where(is_crossed, tail * fall + main * rise, main)
-    gain = _gain_to_dbfs(signal, draws["noise_level_dbfs"])
-    weighted = signal * (gain * draws["noise_weight"])[:, None]
-    batch_size = draws["snr_db"].shape[0]
-    summed = ops.segment_sum(weighted, draws["noise_view"], 2 * batch_size)
-    return ops.reshape(summed, (batch_size, 2, num_samples))
+    return ops.where(is_crossed, tail * fall + main * rise, main)
 
 
 def _tilt(samples, tilt_db, sample_rate_hz: int):

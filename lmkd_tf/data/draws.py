@@ -80,6 +80,8 @@ class BatchDraws:
             - `crop_start`, `crop_size`, `crop_fade` `(B,)`: what of the crop is speech, and
               how long its ends fade;
             - `speed`, `speech_tilt_db`, `level_dbfs`, `room`, `band` `(B,)`;
+            - `tone_start`, `tone_size`, `tone_offset`, `tone_snr_db`, `tone_weight` `(B,)`:
+              the room tone; of no weight where there is none;
             - `noise_start`, `noise_size`, `noise_offset`, `noise_view`, `noise_level_dbfs`,
               `noise_weight` `(C,)`: looped recordings that are summed in view `noise_view`
               of 2 B;
@@ -111,9 +113,11 @@ class BatchDraws:
         if rng.random() < settings.band_limit_probability:
             band = int(rng.integers(len(settings.band_limits_hz)))
         clips_db = [self._draw_clipping(rng) for _ in range(2)]
+        speech_tilt_db = float(effects.tilt_db() or 0.0)
+        pair.values |= self._draw_room_tone(effects)
         pair.values |= {
             "speed": float(effects.speed),
-            "speech_tilt_db": float(effects.tilt_db() or 0.0),
+            "speech_tilt_db": speech_tilt_db,
             "level_dbfs": float(level_dbfs),
             "room": room,
             "band": band,
@@ -123,6 +127,13 @@ class BatchDraws:
             "is_coded": [int(effects.codec() is not None) for _ in range(2)],
         }
         return pair
+
+    def _draw_room_tone(self, effects: Effects) -> dict[str, Any]:
+        tone = effects.room_tone(lambda own: self._draw_clip(own, 0.0))
+        start, size, offset, _ = tone.noise if tone else (0, 1, 0, 0.0)
+        place = {"tone_start": start, "tone_size": size, "tone_offset": offset}
+        snr_db, weight = (tone.snr_db, 1.0) if tone else (0.0, 0.0)
+        return {**place, "tone_snr_db": float(snr_db), "tone_weight": weight}
 
     def _draw_clipping(self, rng: np.random.Generator) -> float:
         """Mirrors what `draw_pair` does to a view; 0 for no clipping."""

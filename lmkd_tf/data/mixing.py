@@ -33,9 +33,11 @@ SAMPLINGS = ("random", "epochs")
 _PROBABILITIES = (
     *("partial_silence", "two_noises", "babble", "tilt"),
     *("room", "clip", "band_limit"),
-    *("speed", "speech_tilt", "codec"),
+    *("speed", "speech_tilt", "room_tone", "codec"),
 )
 TILT_PIVOT_HZ = 1000.0
+# Level of speech over the quiet noise that stays in it.
+MIN_ROOM_TONE_SNR_DB, MAX_ROOM_TONE_SNR_DB = 25.0, 45.0
 SCALE_DBFS = -26.0
 BAND_LIMIT_ORDER = 8
 
@@ -68,6 +70,8 @@ class MixSettings:
         speeds: Speeds to draw from.
         speech_tilt_probability: Share of pairs whose speech, target and all, has its
             spectrum tilted, by up to `tilt_max_db`.
+        room_tone_probability: Share of pairs in which a noise 25 to 45 dB below the speech
+            stays in the target, as in the pauses of most recordings.
         codec_probability: Share of views that pass a codec; the target does not.
         codecs: Names in `CODECS` to draw from.
         speech_level: How the level of speech is measured for the SNR: `"frames"` (see
@@ -100,6 +104,7 @@ class MixSettings:
     speed_probability: float = 0.0
     speeds: tuple[float, ...] = (0.9, 1.1)
     speech_tilt_probability: float = 0.0
+    room_tone_probability: float = 0.0
     codec_probability: float = 0.0
     codecs: tuple[str, ...] = ("ulaw", "vorbis")
     speech_level: str = "frames"

@@ -5,18 +5,22 @@ Latent mixup rests on "same clean, different noise". A gain per view would give 
 views different targets, and the premise would silently fail, so a pair has one gain.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lmkd_tf.data.effects import encode_and_decode
 from lmkd_tf.data.mixing import (
+    MAX_ROOM_TONE_SNR_DB,
+    MIN_ROOM_TONE_SNR_DB,
     MixSettings,
     NoisePool,
     Place,
     SpeechPool,
     clip_peaks,
     draw_noise,
+    draw_noise_clip,
     draw_speech,
     limit_band,
     tilt_spectrum,
@@ -104,8 +108,8 @@ def draw_pair(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one clean crop and two noisy views of it.
 
-    Each view has a noise, an SNR, clipping and a codec of its own; speed, tilt, level, room
-    and band are drawn once for the pair. A setting that is switched off draws nothing, so
+    Each view has a noise, an SNR, clipping and a codec of its own; speed, tilt, level, room,
+    room tone and band are drawn once for the pair. A setting that is switched off draws nothing, so
     switching one on leaves speech, noises, SNRs and level of every pair as they were; but
     speech of another speed is a crop of another length.
 
@@ -134,6 +138,11 @@ def draw_pair(
     target = speech
     if rooms is not None and rng.random() < settings.room_probability:
         speech, target = reverberate(speech, draw_room(rng, rooms), settings.early_ms, rate_hz)
+    tone = effects.room_tone(lambda own: draw_noise_clip(own, noises, speech.size))
+    if tone is not None:
+        level = speech_level_dbfs(speech, rate_hz, settings.speech_level) - tone.snr_db
+        quiet = tone.noise * np.float32(gain_to_dbfs(tone.noise, level))
+        speech, target = speech + quiet, target + quiet
     if rng.random() < settings.band_limit_probability:
         cutoff_hz = settings.band_limits_hz[rng.integers(len(settings.band_limits_hz))]
         signals = limit_band(np.stack([speech, target, *noise_pair]), cutoff_hz, rate_hz)
@@ -162,14 +171,25 @@ def _maybe_clip(rng: np.random.Generator, view: np.ndarray, settings: MixSetting
     return clip_peaks(view, rng.uniform(0.0, settings.clip_max_db))
 
 
+class RoomTone(NamedTuple):
+    """A noise that stays in the speech, at any level, and how far it is to be below it."""
+
+    noise: Any
+    snr_db: float
+
+
 class Effects:
-    """Draws speed, tilt and codecs, from a generator of their own: seeds give what they gave."""
+    """Draws speed, tilt, room tone and codecs.
+
+    They come from a generator of their own, so that seeds give what they gave.
+    """
 
     def __init__(self, rng: np.random.Generator, settings: MixSettings):
         self._settings = settings
         shares = (
             settings.speed_probability,
             settings.speech_tilt_probability,
+            settings.room_tone_probability,
             settings.codec_probability,
         )
         self._rng: Any = rng.spawn(1)[0] if any(shares) else None
@@ -183,6 +203,17 @@ class Effects:
             return None
         limit_db = self._settings.tilt_max_db
         return self._rng.uniform(-limit_db, limit_db)
+
+    def room_tone(self, draw_noise: Callable[[np.random.Generator], Any]) -> "RoomTone | None":
+        """Draws the quiet noise that stays in the speech; None for none.
+
+        Args:
+            draw_noise: Draws a recording from a generator.
+        """
+        if not self._happens(self._settings.room_tone_probability):
+            return None
+        snr_db = self._rng.uniform(MIN_ROOM_TONE_SNR_DB, MAX_ROOM_TONE_SNR_DB)
+        return RoomTone(draw_noise(self._rng), snr_db)
 
     def codec(self) -> str | None:
         """Draws the codec of a view; None for none."""

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import soundfile
@@ -48,7 +47,8 @@ class Kill(keras.callbacks.Callback):
         if (self.epoch, batch) == (1, 2):
             os.kill(os.getpid(), signal.SIGKILL)
 
-open_road(Path(sys.argv[1]), Path(sys.argv[2])).run("network", Listener((Kill(),)))
+road = open_road(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+road.run("network", Listener((Kill(),)))
 """
 
 
@@ -87,58 +87,44 @@ def test_network_is_trained_scored_and_saved(whole):
     assert load_enhancer(whole / "network.keras").core.get_layer("encoder").filters == 16
 
 
-def test_run_that_was_killed_goes_on_as_if_it_had_not_been(corpus, whole, tmp_path):
+def run_and_kill(corpus, workdir, *overrides):
+    """Starts a run that is killed in its second epoch."""
     root = Path(__file__).resolve().parents[2]
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(corpus), str(tmp_path)],
+        [sys.executable, "-c", _KILLED, str(corpus), str(workdir), *overrides],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    folder = tmp_path / "network"
-    assert len(read_history(folder)["loss"]) == 1
-    assert not (folder / "network.keras").exists()
-    open_road(corpus, tmp_path).run("network", Listener())
-    wanted = read_history(whole)
+    assert len(read_history(workdir / "network")["loss"]) == 1
+    assert not (workdir / "network" / "network.keras").exists()
+
+
+def assert_same_run(folder, wanted_folder):
+    wanted = read_history(wanted_folder)
     for name, values in read_history(folder).items():
         assert values == pytest.approx(wanted[name], rel=LOSS_TOLERANCE, abs=LOSS_TOLERANCE)
-    models = [load_enhancer(path / "network.keras") for path in (folder, whole)]
+    models = [load_enhancer(path / "network.keras") for path in (folder, wanted_folder)]
     for weight, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(weight, other, atol=WEIGHT_TOLERANCE)
 
 
-class Interrupt(keras.callbacks.Callback):
-    """Stops the run in the middle of its second epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self._epoch, batch) == (1, 1):
-            raise KeyboardInterrupt
+def test_run_that_was_killed_goes_on_as_if_it_had_not_been(corpus, whole, tmp_path):
+    run_and_kill(corpus, tmp_path)
+    open_road(corpus, tmp_path).run("network", Listener())
+    assert_same_run(tmp_path / "network", whole)
 
 
-def test_run_against_a_discriminator_goes_on_after_an_interruption(corpus, tmp_path):
-    overrides = (
-        "network_training.metric_weight=0.5",
-        "network_training.epochs=2",
-        "network_training.steps_per_epoch=3",
-    )
+def test_killed_run_against_a_discriminator_goes_on_as_if_it_had_not_been(corpus, tmp_path):
+    overrides = ("network_training.metric_weight=0.5", "network_training.epochs=2")
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     open_road(corpus, whole, *overrides).run("network", Listener())
-    with pytest.raises(KeyboardInterrupt):
-        open_road(corpus, resumed, *overrides).run("network", Listener((Interrupt(),)))
-    assert len(read_history(resumed / "network")["loss"]) == 1
+    run_and_kill(corpus, resumed, *overrides)
     open_road(corpus, resumed, *overrides).run("network", Listener())
-    wanted = read_history(whole / "network")
-    assert {"metric_loss", "discriminator_loss"} <= wanted.keys()
-    for name, values in read_history(resumed / "network").items():
-        assert values == pytest.approx(wanted[name], rel=LOSS_TOLERANCE, abs=LOSS_TOLERANCE)
-    models = [load_enhancer(path / "network" / "network.keras") for path in (resumed, whole)]
-    for weight, other in zip(*(model.get_weights() for model in models), strict=True):
-        np.testing.assert_allclose(weight, other, atol=WEIGHT_TOLERANCE)
+    assert {"metric_loss", "discriminator_loss"} <= read_history(whole / "network").keys()
+    assert_same_run(resumed / "network", whole / "network")
 
 
 def test_program_trains_the_network_that_the_flag_names(corpus, tmp_path):

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lmkd_tf.compress.quantization import calibrate_ranges, quantize, quantized_step, ranges_of
+from lmkd_tf.compress.quantization import (
+    calibrate_ranges,
+    quantize,
+    quantized_step,
+    ranges_of,
+    set_activation_bits,
+)
 from lmkd_tf.compress.recurrence import KNOWN_RANGES, observed_extremes, recurrences_of
 from lmkd_tf.compress.twin import make_step_twin, make_twin
 from lmkd_tf.evaluate.parity import snr_db
@@ -141,3 +147,19 @@ def test_saved_network_loads_in_a_process_that_built_none(recurrent, features, t
         np.asarray(loaded(features, training=False)),
         np.asarray(recurrent(features, training=False)),
     )
+
+
+def test_with_16_bit_activations_only_the_kernels_are_rounded(recurrent, quantized, features):
+    def round_to_int8(kernel):
+        step = np.abs(kernel).max(axis=(0, 1, 2)) / 127.0  # per output channel
+        return np.round(kernel / step) * step
+
+    found = [quantized(features[:1], training=False).numpy()]
+    set_activation_bits(quantized, 16)
+    found.append(quantized(features[:1], training=False).numpy())
+    kernels = [round_to_int8(w) if w.ndim > 1 else w for w in recurrent.get_weights()]
+    recurrent.set_weights(kernels)
+    wanted = np.asarray(recurrent(features[:1], training=False))
+    at_8_bits, at_16_bits = (snr_db(wanted, masks) for masks in found)
+    assert at_8_bits < 55.0
+    assert at_16_bits > at_8_bits + 12.0

@@ -64,6 +64,7 @@ def _assert_same(source, tolerance, batches=3):
         {"two_noises_probability": 1.0, "max_noises": 4},
         {"babble_probability": 1.0},
         {"tilt_probability": 1.0, "speech_tilt_probability": 0.5},
+        {"room_tone_probability": 0.7},
         {"room_probability": 0.5},
         {"band_limit_probability": 0.7},
         {"clip_probability": 0.5},
@@ -77,7 +78,10 @@ def test_the_same_seed_gives_the_same_pairs(source_of, settings):
 
 
 def test_all_together_are_the_same_pairs_too(source_of):
-    names = ("partial_silence", "two_noises", "tilt", "speech_tilt", "room", "band_limit", "clip")
+    names = (
+        *("partial_silence", "two_noises", "tilt", "speech_tilt"),
+        *("room", "room_tone", "band_limit", "clip"),
+    )
     settings = {f"{name}_probability": 0.5 for name in names}
     _assert_same(source_of(**settings, babble_probability=0.2), 5e-5, batches=6)
 

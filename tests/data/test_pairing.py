@@ -218,7 +218,23 @@ def test_speech_of_another_speed_is_in_the_views_and_in_the_target(pools):
             assert 10 * np.log10(power(view - clean) / power(clean)) < -50.0
 
 
-@pytest.mark.parametrize("name", ["speed", "speech_tilt", "codec"])
+def test_room_tone_stays_in_the_target_as_far_below_the_speech_as_drawn(pools):
+    snrs_db = []
+    for seed in range(20):
+        plain = MixSettings(snr_min_db=60.0, snr_max_db=60.0, partial_silence_probability=0.0)
+        settings = replace(plain, room_tone_probability=1.0)
+        dry, wet = (
+            draw_pair(np.random.default_rng(seed), pools[0], pools[1], chosen)
+            for chosen in (plain, settings)
+        )
+        for view in wet[:2]:
+            assert 10 * np.log10(power(view - wet[2]) / power(wet[2])) < -50.0
+        speech = dry[2] * np.vdot(dry[2], wet[2]) / np.vdot(dry[2], dry[2])
+        snrs_db.append(10 * np.log10(power(speech) / power(wet[2] - speech)))
+    assert 24.0 < min(snrs_db) < 30.0 < 40.0 < max(snrs_db) < 46.0
+
+
+@pytest.mark.parametrize("name", ["speed", "speech_tilt", "room_tone", "codec"])
 def test_later_effects_are_drawn_as_often_as_asked_for(pools, name):
     chosen: dict[str, Any] = {f"{name}_probability": 0.3}
     settings = MixSettings(crop_seconds=0.5, **chosen, speeds=(1.1,))
@@ -247,7 +263,7 @@ def test_snr_by_the_recommendation_is_the_one_asked_for(pools):
 
 
 def test_pairs_with_every_effect_stay_within_full_scale(pools, rooms):
-    names = ("room", "clip", "band_limit", "speed", "speech_tilt", "codec")
+    names = ("room", "clip", "band_limit", "speed", "speech_tilt", "room_tone", "codec")
     certain: dict[str, Any] = {f"{name}_probability": 1.0 for name in names}
     settings = MixSettings(**certain)
     for seed in range(20):

@@ -52,7 +52,7 @@ def band_powers_of(signal):
     powers = powers_of(signal.astype(np.float64))
     in_speech_band = [f for f in range(257) if 350 <= 31.25 * f <= 3250]
     level = powers[:, in_speech_band].sum(axis=1).mean()
-    powers = powers * 10**7.9 / max(level, 1e-6)
+    powers = powers * 10**8.7 / max(level, 1e-4)
     edges = np.linspace(0, 7 * np.arcsinh(8000 / 650), 46)  # 22.6 Bark
     bands = np.zeros((len(powers), 45))
     for f in range(257):
@@ -77,19 +77,39 @@ def loudness_of(power, threshold):
     return 0.0 if power < threshold else sone(power, threshold) / sone(1e4, threshold_of(1000.0))
 
 
-def frame_disturbances(clean, found, thresholds):
-    def audible(frame):
-        return 0.5 * sum(p for p, p0 in zip(frame, thresholds, strict=True) if p > p0)
+def audible(frame, thresholds):
+    return 0.5 * sum(p for p, p0 in zip(frame, thresholds, strict=True) if p > p0)
 
-    gain = np.clip((audible(clean) + 5e3) / (audible(found) + 5e3), 3e-4, 5)
+
+def equalized(clean, found, thresholds):
+    """Clean bands at the mean powers of the others, over the frames with speech."""
+    spoken = [i for i, frame in enumerate(clean) if audible(frame, thresholds) > 1e7]
+    gains = [
+        (np.mean([found[i][e] for i in spoken]) + 1e3)
+        / (np.mean([clean[i][e] for i in spoken]) + 1e3)
+        for e in range(len(thresholds))
+    ]
+    return clean * np.clip(gains, 0.01, 100)
+
+
+def smoothed_gains(clean, found, thresholds):
+    gain, gains = 1.0, []
+    for p, q in zip(clean, found, strict=True):
+        ratio = (audible(p, thresholds) + 5e3) / (audible(q, thresholds) + 5e3)
+        gain = 0.2 * gain + 0.8 * ratio
+        gains.append(np.clip(gain, 3e-4, 5))
+    return gains
+
+
+def frame_disturbances(clean, found, thresholds):
     symmetric, asymmetric = [], []
-    for p, q, p0 in zip(clean, gain * found, thresholds, strict=True):
+    for p, q, p0 in zip(clean, found, thresholds, strict=True):
         a, b = loudness_of(p, p0), loudness_of(q, p0)
         difference = max(abs(a - b) - 0.25 * min(a, b), 0)
         factor = ((q + 50) / (p + 50)) ** 1.2
         symmetric.append(difference)
         asymmetric.append(difference * (min(factor, 12) if factor >= 3 else 0))
-    weight = ((audible(clean) + 1e5) / 1e7) ** 0.04
+    weight = ((audible(clean, thresholds) + 1e5) / 1e7) ** 0.04
     total_bark = 22.5
     root = np.sqrt(np.mean(np.square(symmetric)))
     return total_bark * root / weight, total_bark * np.mean(asymmetric) / weight
@@ -97,7 +117,7 @@ def frame_disturbances(clean, found, thresholds):
 
 def pooled(disturbances):
     """Exponent 6 in intervals of 20 frames every 10, the ends cut evenly; 2 over intervals."""
-    limited = [d / (1 + d / 45) for d in disturbances]
+    limited = [d if d < 45 else 45 + 0.02 * (d - 45) for d in disturbances]
     num_intervals = -(-len(limited) // 10)
     start = -(max((num_intervals - 1) * 10 + 20 - len(limited), 0) // 2)
     intervals = []
@@ -111,7 +131,10 @@ def expected_disturbance(speech, enhanced):
     edges = np.linspace(0, 7 * np.arcsinh(8000 / 650), 46)
     centers_hz = 650 * np.sinh((edges[1:] + edges[:-1]) / 2 / 7)
     thresholds = [threshold_of(center) for center in centers_hz]
-    frames = zip(band_powers_of(speech), band_powers_of(enhanced), strict=True)
+    clean, found = band_powers_of(speech), band_powers_of(enhanced)
+    clean = equalized(clean, found, thresholds)
+    gains = smoothed_gains(clean, found, thresholds)
+    frames = zip(clean, found * np.array(gains)[:, None], strict=True)
     both = np.array([frame_disturbances(p, q, thresholds) for p, q in frames])
     return 0.1 * pooled(both[:, 0]) + 0.0309 * pooled(both[:, 1])
 

@@ -261,6 +261,27 @@ RIVAL_MUTANTS = [
         f"{PERCEPTUAL}::test_disturbance_equals_the_formula_frame_by_frame",
     ),
     Mutant(
+        "gains_of_frames_are_not_smoothed",
+        "distill/perceptual_loss.py",
+        "_GAIN_SHARE, _GAIN_FRAMES = 0.8, 5",
+        "_GAIN_SHARE, _GAIN_FRAMES = 1.0, 5",
+        f"{PERCEPTUAL}::test_disturbance_equals_the_formula_frame_by_frame",
+    ),
+    Mutant(
+        "bands_keep_their_gain",
+        "distill/perceptual_loss.py",
+        "clean = clean * _band_gain(clean, found, bands)",
+        "clean = clean * 1.0",
+        f"{PERCEPTUAL}::test_disturbance_equals_the_formula_frame_by_frame",
+    ),
+    Mutant(
+        "disturbance_of_a_frame_has_no_limit",
+        "distill/perceptual_loss.py",
+        "_LIMIT, _SLOPE_BEYOND = 45.0, 0.02",
+        "_LIMIT, _SLOPE_BEYOND = 45.0, 1.0",
+        f"{PERCEPTUAL}::test_disturbance_equals_the_formula_frame_by_frame",
+    ),
+    Mutant(
         "removed_sound_counts_as_added",
         "distill/perceptual_loss.py",
         "ops.power((found + 50.0) / (clean + 50.0), 1.2)",
