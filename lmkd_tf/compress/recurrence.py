@@ -30,7 +30,7 @@ def fake_quantized_gru() -> type:
 class _FakeQuantizedGru(plain_gru(tf_keras)):
     def build(self, input_shape):
         super().build(input_shape)
-        self.num_bits = dict.fromkeys(ROUNDED, 8)
+        self.num_bits: dict[str, int] = dict.fromkeys(ROUNDED, 8)
         self._limits = {}
         for name in ROUNDED:
             ends = KNOWN_RANGES.get(name, (-6.0, 6.0))

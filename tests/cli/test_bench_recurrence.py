@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from lmkd_tf.compress.recurrence import recurrences_of
 from lmkd_tf.config.schema import DistillConfig, ModelConfig, TrainConfig
 from lmkd_tf.models import build
 
-SIZE = {"num_bands": 16, "channels": 8}
+SIZE: dict[str, Any] = {"num_bands": 16, "channels": 8}
 
 
 @pytest.fixture
