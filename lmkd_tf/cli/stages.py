@@ -194,7 +194,17 @@ def _require_room(folder: Path, num_bytes: int) -> None:
 
 
 def fit_twin(config, audio, folder, inputs, core, train, callbacks) -> None:
-    """Fits a wrapped `tf_keras` core under the distiller; it starts over when interrupted."""
+    """Fits a wrapped `tf_keras` core under the distiller; it starts over when interrupted.
+
+    Args:
+        config: Resolved configuration.
+        audio: Recordings.
+        folder: Where the history goes.
+        inputs: Teacher and projectors.
+        core: Core returned by `prune` or `quantize`; it is trained.
+        train: Length of the stage.
+        callbacks: Callbacks for `fit`, such as progress.
+    """
     keras.utils.set_random_seed(config.seed)
     student = SpeechEnhancer(core, config.stft)
     distiller = compiled_distiller(config, inputs.teacher, student, train)
