@@ -140,8 +140,8 @@ def draw_pair(
         speech, target = reverberate(speech, draw_room(rng, rooms), settings.early_ms, rate_hz)
     tone = effects.room_tone(lambda own: draw_noise_clip(own, noises, speech.size))
     if tone is not None:
-        level = speech_level_dbfs(speech, rate_hz, settings.speech_level) - tone.snr_db
-        quiet = tone.noise * np.float32(gain_to_dbfs(tone.noise, level))
+        tone_dbfs = speech_level_dbfs(speech, rate_hz, settings.speech_level) - tone.snr_db
+        quiet = tone.noise * np.float32(gain_to_dbfs(tone.noise, tone_dbfs))
         speech, target = speech + quiet, target + quiet
     if rng.random() < settings.band_limit_probability:
         cutoff_hz = settings.band_limits_hz[rng.integers(len(settings.band_limits_hz))]
