@@ -48,9 +48,9 @@ class PesqShapedLoss(keras.losses.Loss):
     this one saves the other with it.
 
     Over 320 real clips (40 utterances in noise at -5 to 15 dB, each noisy, enhanced by five
-    networks, and two blends with the noisy) its correlation with wide-band PESQ before the mapping to
-    MOS was 0.98, and 0.90 among the enhanced forms of one utterance; one unit went with 0.9
-    points. It follows musical noise less well than that.
+    networks, and two blends with the noisy) its correlation with wide-band PESQ before the
+    mapping to MOS was 0.98, and 0.90 among the enhanced forms of one utterance; one unit went
+    with 0.9 points. It follows musical noise less well than that.
 
     Args:
         base: Loss to add to, with one value per example, or None for the disturbance alone.
