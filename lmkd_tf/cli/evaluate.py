@@ -169,7 +169,7 @@ def _check_baseline(values: flags.FlagValues, names: list[str]) -> None:
 
 def _record(values: flags.FlagValues) -> dict[str, Any]:
     import lmkd_tf
-    from lmkd_tf.config.loader import git_commit, package_versions
+    from lmkd_tf.config.loader import describe_machine, git_commit, package_versions
     from lmkd_tf.data.pipeline import EVALUATION_SEED
 
     names = [name for name in FLAGS if name not in ("output", "num_workers", "write_noisy")]
@@ -181,7 +181,7 @@ def _record(values: flags.FlagValues) -> dict[str, Any]:
         "git_commit": git_commit(),
         "versions": package_versions(),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": describe_machine(),
     }
 
 

@@ -136,7 +136,8 @@ class Road:
 
         def make_with_record(folder: Path) -> None:
             make(folder, listener)
-            record = {**resolve_record(self.config), "backend": keras.backend.backend()}
+            corpus, backend = _describe_corpus(self.audio.corpus), keras.backend.backend()
+            record = {**resolve_record(self.config), "backend": backend, "corpus": corpus}
             write_json(folder / "record.json", record)
 
         return self.workspace.run(stage, self._settings(stage), _NEEDS[stage][0], make_with_record)
@@ -348,6 +349,16 @@ def _whole(model: Any) -> Any:
         return np.asarray(model(noisy[None], training=False))[0]
 
     return enhance
+
+
+def _describe_corpus(corpus: Any) -> dict[str, Any]:
+    """Returns what a training heard: name and listed hours of the split `train`."""
+    hours = {
+        f"train_{kind}_hours": sum(c.seconds for c in clips if c.split == "train") / 3600.0
+        for kind, clips in (("speech", corpus.speech), ("noise", corpus.noise))
+    }
+    rounded = {name: round(value, 2) for name, value in hours.items()}
+    return {"name": corpus.name, "is_synthetic": corpus.is_synthetic, **rounded}
 
 
 def _digest(corpus: Any) -> str:

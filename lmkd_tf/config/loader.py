@@ -8,6 +8,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import math
+import os
 import platform
 import re
 import subprocess
@@ -149,9 +150,23 @@ def resolve_record(config: ExperimentConfig) -> dict[str, Any]:
         "seed": config.seed,
         "versions": package_versions(),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": describe_machine(),
         "git_commit": git_commit(),
     }
+
+
+def describe_machine() -> str:
+    """Returns system, processor and the cores this process may use, such as on Linux.
+
+    Example: `Linux x86_64, AMD EPYC 9B45, 1 of 2 cores`.
+    """
+    parts = [f"{platform.system()} {platform.machine()}"]
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        parts += [found[1]] if found else []
+    total = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    return ", ".join([*parts, f"{usable} of {total} cores"])
 
 
 def package_versions() -> dict[str, str | None]:

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the model cards of the presets, docs/presets.md (for maintainers).
+
+Usage:
+  python -m lmkd_tf.cli.preset_cards [--scores=OUT/scores.json ...] [--output=docs/presets.md]
+
+`--scores` puts results of lmkd-evaluate into the records of the presets that were scored: they
+must have been computed with the very files that ship. Everything else is in the records already.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from lmkd_tf.cli.common import run_program
+from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
+from lmkd_tf.models.presets import preset_files, preset_names
+
+METRICS = {
+    "pesq_wb": ("PESQ-WB", 2),
+    "stoi": ("STOI", 3),
+    "si_sdr_db": ("SI-SDR (dB)", 1),
+    "dnsmos_sig": ("SIG", 2),
+    "dnsmos_bak": ("BAK", 2),
+    "dnsmos_ovrl": ("OVRL", 2),
+}
+_LABELS = {"weights": "float", "tflite": "int8 (TFLM)"}  # of the files of a preset
+_STAGE_LABELS = {"teacher": "alone", "network": "alone", "quantized": "quantization-aware"}
+_HEADER = """# Presets
+
+What the networks that ship with the package are for, how they were trained, what they reach and where
+they fail. Written by `python -m lmkd_tf.cli.preset_cards` from their records, `lmkd_tf/presets/*.json`.
+
+**For**: one talker at 16 kHz, near or at arm's length from the microphone, in stationary or changing noise,
+from -5 dB SNR on. **Not for**: other rates, reverberation (it stays), several talkers to be kept apart (all
+of them stay, and babble is the hardest noise), music, medical or safety decisions. Trained on read speech in
+few languages; not tested for fairness over age, accent or language.
+
+Scores are plain means over clips; in brackets 95 % bootstrap intervals. `test` is the held-out split of the
+training corpora (other speakers and noises), `vbdemand96` 96 utterances of the VoiceBank+DEMAND test set, of
+which nothing was trained on. PESQ was part of the loss of all of them.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the program."""
+    del arguments
+    for path in flags.FLAGS.scores:
+        add_scores(Path(path))
+    with atomic_path(Path(flags.FLAGS.output)) as temporary:
+        temporary.write_text(page())
+
+
+def add_scores(path: Path) -> list[str]:
+    """Puts the scores of one evaluation into the records of the presets that it scored.
+
+    Args:
+        path: `scores.json` of lmkd-evaluate.
+
+    Returns:
+        The names of these presets.
+
+    Raises:
+        ValueError: If it scored no file of a preset as it ships.
+    """
+    results = read_json(path)
+    kinds = {sha256_of(preset_files(n)[k]): (n, k) for n in preset_names() for k in _kinds(n)}
+    found: dict[str, dict[str, str]] = {}
+    for system in results["systems"]:
+        for digest in (system.get("sha256") or {}).values():
+            if digest in kinds:
+                name, kind = kinds[digest]
+                found.setdefault(name, {"noisy": "noisy"})[_LABELS[kind]] = system["name"]
+    if not found:
+        raise ValueError(
+            "Scores belong to a preset only if they were computed with its files. "
+            f"Received {path}, which scored none of them as they ship. Run lmkd-evaluate again."
+        )
+    where = results["settings"]["benchmark"] or results["settings"]["split"]
+    for name, systems in found.items():
+        record = read_json(preset_files(name)["record"])
+        labels = [label for label in ("noisy", *_LABELS.values()) if label in systems]
+        entry = {label: _scores_of(results, systems[label]) for label in labels}
+        record.setdefault("scores", {})[where] = {
+            "git_commit": results["git_commit"],
+            "bootstrap_seed": results["bootstrap_seed"],
+            "systems": entry,
+            "worse_than_noisy": _worse_than_noisy(results["rows"], systems[labels[-1]]),
+        }
+        write_json(preset_files(name)["record"], record)
+    return sorted(found)
+
+
+def page() -> str:
+    """Returns the cards of all presets as Markdown."""
+    return "\n".join([_HEADER, *(card(name) for name in preset_names())])
+
+
+def card(name: str) -> str:
+    """Returns the card of one preset as Markdown."""
+    record = read_json(preset_files(name)["record"])
+    parts = [f"## {name}", _cost(name), _training(record)]
+    for where, scores in sorted(record.get("scores", {}).items()):
+        parts += [_score_table(where, scores), _failures(scores)]
+    if "scores" not in record:
+        parts.append("Not scored yet.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _kinds(name: str) -> list[str]:
+    return [kind for kind in _LABELS if kind in preset_files(name)]
+
+
+def _scores_of(results: dict[str, Any], system: str) -> dict[str, Any]:
+    """Returns group -> metric -> [mean, low, high] of a system, over SNRs and over all clips."""
+    return {
+        row["group"]: {
+            "num_clips": row["num_clips"],
+            **{m: [round(row[m][k], 4) for k in ("mean", "low", "high")] for m in METRICS},
+        }
+        for row in results["summary"]
+        if row["system"] == system
+    }
+
+
+def _worse_than_noisy(rows: Sequence[dict[str, Any]], system: str) -> dict[str, Any]:
+    """Returns metric -> how many clips the system made worse, and the worst of them."""
+    noisy = {row["file"]: row for row in rows if row["system"] == "noisy"}
+    scored = [row for row in rows if row["system"] == system]
+    worse: dict[str, Any] = {}
+    for metric in ("pesq_wb", "stoi", "si_sdr_db"):
+        pairs = [(row, noisy[row["file"]][metric]) for row in scored]
+        losses = [
+            {
+                "loss": round(before - row[metric], 4),
+                "snr_db": row["snr_db"],
+                "noise_category": row["noise_category"],
+            }
+            for row, before in pairs
+            if None not in (row[metric], before) and row[metric] < before
+        ]
+        worst = max(losses, key=lambda entry: entry["loss"], default=None)
+        worse[metric] = {"num_clips": len(losses), "worst": worst}
+    return worse
+
+
+def _cost(name: str) -> str:
+    from lmkd_tf.evaluate.cost import float_cost, quantized_cost
+    from lmkd_tf.models.presets import from_preset
+
+    files = preset_files(name)
+    parameters = float_cost(from_preset(name))["parameters"]
+    if "tflite" not in files:
+        return (
+            f"Float only: {parameters:,} parameters. It hears whole utterances, so it neither "
+            f"streams nor runs on a device. `from_preset({name!r})`."
+        )
+    cost = quantized_cost(files["tflite"])
+    return (
+        f"Causal, 32 ms of latency, float and int8: {parameters:,} parameters, "
+        f"{cost['macs_per_hop']:,} MACs per hop of 16 ms; in int8 a file of {cost['bytes']:,} "
+        f"bytes and an arena of {cost['arena_bytes']:,} bytes.\n"
+        f"`from_preset({name!r})`, `lmkd-enhance --preset={name}`."
+    )
+
+
+def _training(record: dict[str, Any]) -> str:
+    lines = ["| trained | steps | pairs per step | highest learning rate | minutes |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for label, stage, training in _stages(record["training"]):
+        train = _train_settings(stage, training["settings"])
+        steps = train["epochs"] * train["steps_per_epoch"]
+        lines.append(
+            f"| {label} | {steps:,} | {train['batch_size']} | {train['learning_rate']:g} | "
+            f"{training['seconds'] / 60:.0f} |"
+        )
+    run = record["record"]
+    facts = [f"Seed {run['seed']}", f"configuration `{run['config']['name']}`"]
+    if "corpus" in run:  # came later, as well
+        corpus = run["corpus"]
+        facts.append(f"corpus `{corpus['name']}`: {corpus['train_speech_hours']} h of speech")
+        facts.append(f"{corpus['train_noise_hours']} h of noise")
+    facts += [run["machine"], f"commit {run['git_commit'] or 'not recorded'}"]
+    return "\n".join(lines) + f"\n\n{', '.join(facts)}."
+
+
+def _stages(training: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yields label, stage and training of every stage that trained, earlier presets first."""
+    for stage, entry in training.items():
+        if stage == "before":
+            yield from _stages(entry, "earlier preset, ")
+        elif stage == "student":
+            method = entry["settings"]["distill"]["method"]
+            how = "alone, further" if method == "no_kd" else f"distilled (`{method}`)"
+            yield prefix + how, stage, entry
+        elif stage in _STAGE_LABELS:
+            yield prefix + _STAGE_LABELS[stage], stage, entry
+
+
+def _train_settings(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
+    if stage == "quantized":
+        return settings["compress"]["quantization"]
+    return settings["distillation_training" if stage == "student" else f"{stage}_training"]
+
+
+def _score_table(where: str, scores: dict[str, Any]) -> str:
+    lines = [
+        f"| `{where}` | SNR | clips | " + " | ".join(title for title, _ in METRICS.values()) + " |",
+        "|---|---|---:|" + "---:|" * len(METRICS),
+    ]
+    for label, groups in scores["systems"].items():
+        for group, row in groups.items():
+            if group == "mean of SNRs":
+                continue
+            cells = [_cell(row[m], digits, group == "all") for m, (_, digits) in METRICS.items()]
+            lines.append(f"| {label} | {group} | {row['num_clips']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float], digits: int, has_interval: bool) -> str:
+    mean, low, high = (f"{value:.{digits}f}" for value in values)
+    return f"{mean} [{low}, {high}]" if has_interval else mean
+
+
+def _failures(scores: dict[str, Any]) -> str:
+    count = next(iter(scores["systems"].values()))["all"]["num_clips"]
+    label = list(scores["systems"])[-1]
+    texts = []
+    for metric, lost in scores["worse_than_noisy"].items():
+        (title, digits), worst = METRICS[metric], lost["worst"]
+        if worst is None:
+            texts.append(f"{title} on no clip")
+            continue
+        noise = worst["noise_category"].replace("_", " ")
+        where = f"{worst['snr_db']:g} dB" + ("" if noise == "benchmark" else f" of {noise}")
+        texts.append(
+            f"{title} on {lost['num_clips']} of {count} (at the worst by "
+            f"{worst['loss']:.{digits}f}, at {where})"
+        )
+    return f"Below the noisy input, {label}: {'; '.join(texts)}."
+
+
+def run() -> None:
+    """Entry point."""
+    flags.DEFINE_multi_string("scores", [], "scores.json of lmkd-evaluate; may be repeated.")
+    flags.DEFINE_string("output", "docs/presets.md", "Where the page is written.")
+    run_program(main, __doc__ or "", ("scores", "output"))
+
+
+if __name__ == "__main__":
+    run()
