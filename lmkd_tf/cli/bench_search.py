@@ -6,7 +6,7 @@ Usage:
                    [--steps=1200] [--table=docs/search.md]
 
 Every candidate starts from the same seed, sees the same pairs and is scored on the same noisy
-clips of the valid split, in float and, where it can be quantized, as int8 in TFLite Micro
+clips of the valid split, in float and, where it can stream, as int8 in TFLite Micro
 (calibrated ranges, no fine-tuning). Finished candidates are kept, so an interrupted search
 goes on where it stopped.
 """
@@ -53,6 +53,23 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any], str]] = {
         "nano",
         {"bands_per_position": 4, "encoder_channels": 8, "channels": 16, "squeeze_channels": 4},
         "more positions, fewer channels",
+    ),
+    "nano_bins": (
+        "nano",
+        {"num_bands": 256, "bands_per_position": 16},
+        "bins instead of bands, twice as many per position",
+    ),
+    "nano_transposed": (
+        "nano_variant",
+        {"upsampling": "transposed", "num_filtered_bins": 0, "num_taps": 0},
+        "a transposed convolution instead of the sub-pixel one",
+    ),
+    "nano_complex": ("nano_variant", {"num_taps": 1}, "a complex mask below 2 kHz"),
+    "nano_deep_filter": ("nano_variant", {}, "a deep filter of 3 taps below 2 kHz"),
+    "nano_bins_complex": (
+        "nano_variant",
+        {"num_bands": 256, "bands_per_position": 16, "num_filtered_bins": 256, "num_taps": 1},
+        "a complex mask on all bins",
     ),
     "small": ("small", {}, "the shipped student"),
     "small_no_memory": ("small", {"bottleneck_dilations": (1,)}, "a bottleneck without past"),
@@ -127,6 +144,7 @@ class Search:
         from lmkd_tf.cli.training import fit_stage, make_optimizer
         from lmkd_tf.metrics.cost import count_parameters, macs_per_frame
         from lmkd_tf.models import build
+        from lmkd_tf.models.builder import is_streaming
 
         train = self.config.network_training
         keras.utils.set_random_seed(self.config.seed)
@@ -142,6 +160,8 @@ class Search:
             "macs_per_hop": macs_per_frame(network.core),
             "float": self._score(lambda noisy: np.asarray(network(noisy[None], training=False))[0]),
         }
+        if not is_streaming(architecture):
+            return {**result, "int8": None, "model_bytes": None, "arena_bytes": None}
         return {**result, **self._int8(network, architecture, size, folder)}
 
     def _int8(self, network: Any, architecture: str, size: Any, folder: Path) -> dict[str, Any]:
@@ -187,7 +207,7 @@ def _config(values: flags.FlagValues) -> Any:
 
 
 def to_markdown(results: list[dict[str, Any]], heading: str) -> str:
-    """Formats results as a table, best PESQ in int8 first.
+    """Formats results as a table, best PESQ in float first.
 
     Args:
         results: What the runs wrote.
@@ -200,14 +220,24 @@ def to_markdown(results: list[dict[str, Any]], heading: str) -> str:
     scores = [f"{kind} {title}" for kind in ("float", "int8") for title in _TITLES]
     lines = [heading, "", _row([*titles, *scores])]
     lines.append(_row(["---", "---", *["---:"] * (len(titles) + len(scores) - 2)]))
-    for result in sorted(results, key=lambda r: -r["int8"]["pesq_wb"]):
+    for result in sorted(results, key=lambda r: -r["float"]["pesq_wb"]):
         counts = ("parameters", "macs_per_hop", "model_bytes", "arena_bytes")
-        cells = [f"`{result['name']}`", result["asks"], *(f"{result[c]:,}" for c in counts)]
+        cells = [f"`{result['name']}`", result["asks"], *(_count(result[c]) for c in counts)]
         for kind in ("float", "int8"):
-            pesq, stoi, si_sdr_db = (result[kind][metric] for metric in _METRICS)
-            cells += [f"{pesq:.3f}", f"{stoi:.3f}", f"{si_sdr_db:.2f}"]
+            cells += _score_cells(result[kind])
         lines.append(_row(cells))
     return "\n".join([*lines, ""])
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _score_cells(scores: dict[str, float] | None) -> list[str]:
+    if scores is None:
+        return ["-"] * len(_METRICS)
+    pesq, stoi, si_sdr_db = (scores[metric] for metric in _METRICS)
+    return [f"{pesq:.3f}", f"{stoi:.3f}", f"{si_sdr_db:.2f}"]
 
 
 def _row(cells: list[str]) -> str:

@@ -12,6 +12,7 @@ from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.models.cmgan import CMGANEnhancer, build_cmgan
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.grid import build_grid
+from lmkd_tf.models.grid_variants import GridVariantEnhancer, build_grid_variant
 from lmkd_tf.models.gru import build_gru
 from lmkd_tf.models.tcn import build_tcn
 
@@ -22,22 +23,21 @@ _CMGAN: dict[str, Any] = {
     "dropout": 0.2,
 }
 
+_NANO: dict[str, Any] = {
+    "num_bands": 144,
+    "bands_per_position": 8,
+    "encoder_channels": 16,
+    "channels": 24,
+    "dilations": (1,),
+    "squeeze_channels": 8,
+    "bottleneck_channels": 72,
+    "bottleneck_dilations": (2, 8),
+}
+
 # name -> (builder of the core, its default size). A core maps features
 # (B, T, 1, E) to a mask (B, T, 1, E); see `build_tcn` for the step graph.
 ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    "nano": (
-        build_grid,
-        {
-            "num_bands": 144,
-            "bands_per_position": 8,
-            "encoder_channels": 16,
-            "channels": 24,
-            "dilations": (1,),
-            "squeeze_channels": 8,
-            "bottleneck_channels": 72,
-            "bottleneck_dilations": (2, 8),
-        },
-    ),
+    "nano": (build_grid, _NANO),
     "small": (
         build_grid,
         {
@@ -79,16 +79,23 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "tcn": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),
     "gru": (build_gru, {"num_bands": 128, "channels": 96}),
+    "nano_variant": (
+        build_grid_variant,
+        {**_NANO, "upsampling": "sub_pixel", "num_filtered_bins": 64, "num_taps": 3},
+    ),
     "cmgan": (build_cmgan, {"channels": 64, **_CMGAN}),
     "cmgan_student": (build_cmgan, {"channels": 12, **_CMGAN}),
 }
 # What is around a core where it is not `SpeechEnhancer`.
-_ENHANCERS: dict[Callable[..., Any], type[SpeechEnhancer]] = {build_cmgan: CMGANEnhancer}
+_ENHANCERS: dict[Callable[..., Any], type[SpeechEnhancer]] = {
+    build_cmgan: CMGANEnhancer,
+    build_grid_variant: GridVariantEnhancer,
+}
 
 
 def is_streaming(architecture: str) -> bool:
-    """Returns whether an architecture is causal and has a step graph."""
-    return ARCHITECTURES[architecture][0] is not build_cmgan
+    """Returns whether an architecture has a step graph."""
+    return ARCHITECTURES[architecture][0] not in _ENHANCERS
 
 
 def build_core(
@@ -120,8 +127,8 @@ def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> 
 
     Args:
         architecture: Name in `ARCHITECTURES`: the students `"nano"`, `"small"` and
-            `"base"`, the teacher `"wide"`, `"tcn"`, a plain one to compare with, or
-            `"cmgan"` and `"cmgan_student"`, which see the future.
+            `"base"`, the teacher `"wide"`, `"tcn"`, `"gru"` and `"nano_variant"` to compare
+            with, or `"cmgan"` and `"cmgan_student"`, which see the future.
         stft: Frame of the transform; default 512/256 at 16 kHz.
         **size: Sizes other than the architecture's own, such as `num_bands`, `channels`
             and `dilations`.

@@ -55,8 +55,11 @@ class SpeechEnhancer(keras.Model):
 
     def _prepare(self) -> None:
         """Makes what lies around the core."""
-        self.num_bands = int(self.core.input_shape[-1])
+        self.num_bands = self._count_bands()
         self._matrix = erb_matrix(self.stft, self.num_bands)
+
+    def _count_bands(self) -> int:
+        return int(self.core.input_shape[-1])
 
     def step_graph(self) -> Any:
         """Returns the graph of one hop with explicit state, with a copy of the weights.

@@ -10,7 +10,7 @@ spectrum through. All layers survive quantization-aware training, the int8 conve
 TFLM bit for bit; students and teacher differ in their sizes only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -68,14 +68,49 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
             channels to remember.
     """
     _check_bands(num_bands, bands_per_position)
-    _check_widths(channels=channels, bottleneck_channels=bottleneck_channels)
-    layers = namespace.layers
-    graph = _Graph(namespace, is_step)
-    num_positions = num_bands // bands_per_position
-    middle = (len(dilations) + 1) // 2
-
+    graph = Graph(namespace, is_step)
     features = graph.input("features", (None, 1, num_bands))
-    x = graph.reshape(features, (num_positions, bands_per_position), "positions")
+    num_positions = num_bands // bands_per_position
+    decoded = trunk(
+        graph,
+        graph.reshape(features, (num_positions, bands_per_position), "positions"),
+        encoder_channels=encoder_channels,
+        channels=channels,
+        dilations=dilations,
+        squeeze_channels=squeeze_channels,
+        bottleneck_channels=bottleneck_channels,
+        bottleneck_dilations=bottleneck_dilations,
+    )
+    return graph.model(mask_head(graph, decoded, num_bands))
+
+
+def trunk(  # noqa: PLR0913 - the sizes of a network
+    graph: "Graph",
+    x: Any,
+    *,
+    encoder_channels: int,
+    channels: int,
+    dilations: Sequence[int],
+    squeeze_channels: int,
+    bottleneck_channels: int,
+    bottleneck_dilations: Sequence[int],
+    upsample: Callable[["Graph", Any, int], Any] | None = None,
+) -> Any:
+    """Adds everything between features and mask.
+
+    Args:
+        graph: Where the layers go.
+        x: Features by position, `(B, T, P, ...)`.
+        upsample: Makes `(B, T, P, encoder_channels)` out of half as many positions; by default
+            two positions come from two groups of channels.
+
+    The other arguments are those of `build_grid`.
+
+    Returns:
+        The tensor `decoder`, `(B, T, P, encoder_channels)`.
+    """
+    _check_widths(channels=channels, bottleneck_channels=bottleneck_channels)
+    half, middle = x.shape[2] // 2, (len(dilations) + 1) // 2
     encoded = graph.convolution(x, encoder_channels, "encoder", kernel=(1, _KERNEL_POSITIONS))
     x = graph.convolution(
         encoded, channels, "block_0", kernel=(1, _KERNEL_POSITIONS), strides=(1, 2)
@@ -83,28 +118,34 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
     for index in range(middle):
         x = graph.block(x, f"block_{index + 1}", dilations[index], index)
     y = graph.convolution(x, squeeze_channels, "squeeze")
-    y = graph.reshape(y, (1, num_positions // 2 * squeeze_channels), "flatten")
+    y = graph.reshape(y, (1, half * squeeze_channels), "flatten")
     y = graph.convolution(y, bottleneck_channels, "bottleneck_0")
     for index, dilation in enumerate(bottleneck_dilations):
         is_last = index + 1 == len(bottleneck_dilations)
         y = graph.block(y, "bottleneck" if is_last else f"bottleneck_{index + 1}", dilation)
-    y = graph.convolution(y, num_positions // 2 * squeeze_channels, "spread")
-    y = graph.reshape(y, (num_positions // 2, squeeze_channels), "unflatten")
+    y = graph.convolution(y, half * squeeze_channels, "spread")
+    y = graph.reshape(y, (half, squeeze_channels), "unflatten")
     y = graph.convolution(y, channels, "stretch", is_rectified=False)
     x = graph.add(x, y, "merge")
     for index in range(middle, len(dilations)):
         x = graph.block(x, f"block_{index + 1}", dilations[index], index)
-    x = graph.convolution(x, 2 * encoder_channels, "expand", is_rectified=False)
-    # Two positions out of each one: the inverse of the stride, without a kernel.
-    x = graph.reshape(x, (num_positions, encoder_channels), "interleave")
-    x = graph.add(x, encoded, "decoder")
-    kernel = (1, _KERNEL_POSITIONS)
-    x = layers.Conv2D(bands_per_position, kernel, padding="same", name="mask_logits")(x)
+    return graph.add((upsample or _sub_pixel)(graph, x, encoder_channels), encoded, "decoder")
+
+
+def mask_head(graph: "Graph", x: Any, num_bands: int) -> Any:
+    """Returns the mask `(B, T, 1, E)` in [0, 1] of the tensor `decoder`, `(B, T, P, ...)`."""
+    x = graph.head(x, num_bands // x.shape[2], "mask_logits")
     x = graph.reshape(x, (1, num_bands), "bands")
-    return graph.model(layers.Activation("sigmoid", name="mask")(x))
+    return graph.activation(x, "sigmoid", "mask")
 
 
-class _Graph:
+def _sub_pixel(graph: "Graph", x: Any, channels: int) -> Any:
+    """Two positions out of each one: the inverse of the stride, without a kernel."""
+    x, half = graph.convolution(x, 2 * channels, "expand", is_rectified=False), x.shape[2]
+    return graph.reshape(x, (2 * half, channels), "interleave")
+
+
+class Graph:
     """Adds layers to a graph; notes its inputs and the states that leave it."""
 
     def __init__(self, namespace: Any, is_step: bool):
@@ -143,6 +184,15 @@ class _Graph:
         norm_name = f"{name}_norm" if is_rectified else name
         x = self._layers.BatchNormalization(name=norm_name)(convolve(x))
         return self._layers.ReLU(name=name)(x) if is_rectified else x
+
+    def head(self, x: Any, channels: int, name: str, **options: Any) -> Any:
+        """Adds a convolution across positions with a bias, whose output may have any sign."""
+        kernel = (1, _KERNEL_POSITIONS)
+        return self._layers.Conv2D(channels, kernel, padding="same", name=name, **options)(x)
+
+    def activation(self, x: Any, function: str, name: str) -> Any:
+        """Adds an activation."""
+        return self._layers.Activation(function, name=name)(x)
 
     def block(self, x: Any, name: str, dilation: int, grid_index: int | None = None) -> Any:
         """Adds one residual block: across positions (where there are several), then time."""

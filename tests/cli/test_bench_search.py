@@ -14,9 +14,15 @@ def result(name, pesq):
     return {"name": name, "asks": "why", **counts, "float": scores, "int8": lower}
 
 
-def test_table_has_the_best_int8_network_first():
-    table = bench_search.to_markdown([result("worse", 1.5), result("better", 1.75)], "heading")
+def test_table_has_the_best_network_first_and_dashes_where_there_is_no_int8():
+    not_quantized = {"int8": None, "model_bytes": None, "arena_bytes": None}
+    best = {**result("best", 1.8), **not_quantized}
+    results = [result("worse", 1.5), best, result("better", 1.75)]
+    table = bench_search.to_markdown(results, "heading")
     rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert rows.pop(0) == (
+        "| `best` | why | 1,000 | 2,000 | - | - | 1.800 | 0.750 | 6.00 | - | - | - |"
+    )
     assert rows[0] == (
         "| `better` | why | 1,000 | 2,000 | 3,000 | 4,000 | 1.750 | 0.750 | 6.00 "
         "| 1.650 | 0.750 | 6.00 |"
@@ -48,6 +54,14 @@ def test_candidate_is_trained_quantized_and_scored_once(search, monkeypatch):
     assert 1.0 <= found["int8"]["pesq_wb"] <= 4.7
     monkeypatch.setattr(search, "_train_and_score", lambda *_: pytest.fail("trained again"))
     assert search.run("tiny") == path
+
+
+def test_candidate_that_cannot_stream_is_scored_in_float_alone(search, monkeypatch):
+    size = {"channels": 8, "num_bands": 64, "bottleneck_channels": 16, "num_filtered_bins": 32}
+    monkeypatch.setitem(bench_search.CANDIDATES, "tiny", ("nano_variant", size, "a test"))
+    found = read_json(search.run("tiny"))
+    assert found["int8"] is found["arena_bytes"] is None
+    assert 1.0 <= found["float"]["pesq_wb"] <= 4.7
 
 
 def test_candidate_of_another_budget_is_trained_again(search, monkeypatch):

@@ -18,6 +18,7 @@ import numpy as np
 from lmkd_tf.models.builder import ARCHITECTURES, build, build_core, is_streaming
 
 NETWORKS = list(ARCHITECTURES)
+CAUSAL = [name for name in NETWORKS if not name.startswith("cmgan")]
 STREAMING = [name for name in NETWORKS if is_streaming(name)]
 # Sizes other than an architecture's own, where that would take a test too long.
 SMALLER: dict[str, dict[str, Any]] = {
