@@ -30,17 +30,18 @@ _LABELS = {"weights": "float", "tflite": "int8 (TFLM)"}  # of the files of a pre
 _STAGE_LABELS = {"teacher": "alone", "network": "alone", "quantized": "quantization-aware"}
 _HEADER = """# Presets
 
-What the networks that ship with the package are for, how they were trained, what they reach and where
-they fail. Written by `python -m lmkd_tf.cli.preset_cards` from their records, `lmkd_tf/presets/*.json`.
+What the networks that ship with the package are for, how they were trained, what they reach and
+where they fail. Written by `python -m lmkd_tf.cli.preset_cards` from their records,
+`lmkd_tf/presets/*.json`.
 
-**For**: one talker at 16 kHz, near or at arm's length from the microphone, in stationary or changing noise,
-from -5 dB SNR on. **Not for**: other rates, reverberation (it stays), several talkers to be kept apart (all
-of them stay, and babble is the hardest noise), music, medical or safety decisions. Trained on read speech in
-few languages; not tested for fairness over age, accent or language.
+**For**: one talker at 16 kHz, near or at arm's length from the microphone, in steady or changing
+noise, from -5 dB SNR on. **Not for**: other rates, reverberation (it stays), several talkers to be
+kept apart (all of them stay, and babble is the hardest noise), music, medical or safety decisions.
+Trained on read speech in few languages; not tested for fairness over age, accent or language.
 
-Scores are plain means over clips; in brackets 95 % bootstrap intervals. `test` is the held-out split of the
-training corpora (other speakers and noises), `vbdemand96` 96 utterances of the VoiceBank+DEMAND test set, of
-which nothing was trained on. PESQ was part of the loss of all of them.
+Scores are plain means over clips; in brackets 95 % bootstrap intervals. `test` is the held-out
+split of the training corpora (other speakers and noises), `vbdemand96` 96 utterances of the
+VoiceBank+DEMAND test set, of which nothing was trained on. A PESQ-shaped term was part of the loss.
 """
 
 

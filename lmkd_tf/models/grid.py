@@ -101,10 +101,14 @@ def trunk(  # noqa: PLR0913 - the sizes of a network
     Args:
         graph: Where the layers go.
         x: Features by position, `(B, T, P, ...)`.
+        encoder_channels: See `build_grid`, as for all sizes.
+        channels: Width of the blocks on the grid.
+        dilations: Frames between their taps.
+        squeeze_channels: Width of each position on its way into the bottleneck.
+        bottleneck_channels: Width of the bottleneck.
+        bottleneck_dilations: Frames between the taps of its blocks.
         upsample: Makes `(B, T, P, encoder_channels)` out of half as many positions; by default
             two positions come from two groups of channels.
-
-    The other arguments are those of `build_grid`.
 
     Returns:
         The tensor `decoder`, `(B, T, P, encoder_channels)`.

@@ -5,7 +5,6 @@ Float networks over whole utterances, causal like the grid. They have no step gr
 firmware and the int8 export know real gains alone; `./x bench search` says what that costs.
 """
 
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 

@@ -47,9 +47,11 @@ def test_several_targets_are_seeds_of_one_system(clips, folder):
     assert [(s.name, s.seed) for s in systems] == [("kd", 0), ("kd", 1), ("kd", 2)]
 
 
-def test_presets_stands_for_all_of_them(clips):
+def test_presets_stands_for_all_of_them_in_every_arithmetic(clips):
     names = [system.name for system in read_systems(["presets"], clips)]
-    assert names == [f"{name} ({how})" for name in preset_names() for how in ("keras", "tflm")]
+    expected = [f"{name} ({how})" for name in preset_names() for how in ("keras", "tflm")]
+    expected.remove("cmgan_student (tflm)")  # it cannot stream
+    assert names == expected
 
 
 def test_network_that_cannot_stream_hears_whole_utterances(clips, tmp_path):
