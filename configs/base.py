@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""The shipped preset `base`: the teacher of `small`, and a student like the others in int8.
 
+lmkd-train --config=base --network=base --data=FOLDER --workdir=runs/base \
+        --override=network_start=EARLIER.keras
 lmkd-quickstart --config=base --data=FOLDER --workdir=runs/base_int8 \
         --override=student_start=runs/base/network/network.keras
 """
@@ -18,6 +20,8 @@ def get_config() -> ExperimentConfig:
         nano,
         name="base",
         student=ModelConfig("base"),
+        network=ModelConfig("base"),
+        network_training=replace(nano.network_training, epochs=13, learning_rate=0.0015),
         distill=replace(nano.distill, method="no_kd"),
         distillation_training=replace(nano.distillation_training, epochs=1),
     )

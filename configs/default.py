@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole road at the length that the shipped presets were trained with."""
+"""The whole road from random weights; what the other configurations are made from."""
 
 from dataclasses import replace
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""The shipped preset `nano`: trained alone (see `supervised`), then distilled and quantized.
 
+lmkd-train --config=nano --network=nano --data=FOLDER --workdir=runs/nano \
+        --override=network_start=EARLIER.keras
 lmkd-quickstart --config=nano --data=FOLDER --workdir=runs/nano_int8 \
         --override=student_start=runs/nano/network/network.keras
 """
@@ -20,6 +22,8 @@ def get_config() -> ExperimentConfig:
         teacher_preset="small",
         teacher=ModelConfig("small"),
         student=ModelConfig("nano"),
+        network=ModelConfig("nano"),
+        network_training=replace(supervised.network_training, epochs=40, learning_rate=0.002),
         distill=replace(supervised.distill, method="path_mixup"),
         distillation_training=TrainConfig(
             epochs=2, steps_per_epoch=300, batch_size=8, learning_rate=2e-4

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""The shipped preset `small`: like `nano`, under the preset `base`.
 
+lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
+        --override=network_start=EARLIER.keras
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 """
@@ -20,4 +22,6 @@ def get_config() -> ExperimentConfig:
         teacher_preset="base",
         teacher=ModelConfig("base"),
         student=ModelConfig("small"),
+        network=ModelConfig("small"),
+        network_training=replace(nano.network_training, epochs=15, learning_rate=0.0015),
     )

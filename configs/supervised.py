@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Any network without a teacher: what the shipped presets started from.
+r"""Any network without a teacher, from random weights: what every preset starts from.
 
 lmkd-train --config=supervised --network=nano --data=FOLDER --workdir=runs/nano
 
-`nano` and `small` were trained on with it from presets of before, by `network_start`, for 40 and 15
-epochs; their records say what differed.
+`nano`, `small` and `base` as they ship went on from presets of before, by `network_start`, for as
+long as the configurations of their names say.
 """
 
 from dataclasses import replace

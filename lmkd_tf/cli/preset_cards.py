@@ -26,7 +26,8 @@ METRICS = {
     "dnsmos_bak": ("BAK", 2),
     "dnsmos_ovrl": ("OVRL", 2),
 }
-_LABELS = {"weights": "float", "tflite": "int8 (TFLM)"}  # of the files of a preset
+# label -> (file of a preset, back-end that is scored)
+_KINDS = {"float": ("weights", "keras"), "int8 (TFLM)": ("tflite", "tflm")}
 _STAGE_LABELS = {"teacher": "alone", "network": "alone", "quantized": "quantization-aware"}
 _HEADER = """# Presets
 
@@ -36,7 +37,7 @@ where they fail. Written by `python -m lmkd_tf.cli.preset_cards` from their reco
 
 **For**: one talker at 16 kHz, near or at arm's length from the microphone, in steady or changing
 noise, from -5 dB SNR on. **Not for**: other rates, reverberation (it stays), several talkers to be
-kept apart (all of them stay, and babble is the hardest noise), music, medical or safety decisions.
+kept apart (all of them stay), music, medical or safety decisions.
 Trained on read speech in few languages; not tested for fairness over age, accent or language.
 
 Scores are plain means over clips; in brackets 95 % bootstrap intervals. `test` is the held-out
@@ -64,16 +65,10 @@ def add_scores(path: Path) -> list[str]:
         The names of these presets.
 
     Raises:
-        ValueError: If it scored no file of a preset as it ships.
+        ValueError: If it scored no file of a preset as it ships, or one arithmetic alone.
     """
     results = read_json(path)
-    kinds = {sha256_of(preset_files(n)[k]): (n, k) for n in preset_names() for k in _kinds(n)}
-    found: dict[str, dict[str, str]] = {}
-    for system in results["systems"]:
-        for digest in (system.get("sha256") or {}).values():
-            if digest in kinds:
-                name, kind = kinds[digest]
-                found.setdefault(name, {"noisy": "noisy"})[_LABELS[kind]] = system["name"]
+    found = _scored_presets(results)
     if not found:
         raise ValueError(
             "Scores belong to a preset only if they were computed with its files. "
@@ -81,8 +76,9 @@ def add_scores(path: Path) -> list[str]:
         )
     where = results["settings"]["benchmark"] or results["settings"]["split"]
     for name, systems in found.items():
+        _check_complete(name, systems, path)
         record = read_json(preset_files(name)["record"])
-        labels = [label for label in ("noisy", *_LABELS.values()) if label in systems]
+        labels = [label for label in ("noisy", *_KINDS) if label in systems]
         entry = {label: _scores_of(results, systems[label]) for label in labels}
         record.setdefault("scores", {})[where] = {
             "git_commit": results["git_commit"],
@@ -92,6 +88,38 @@ def add_scores(path: Path) -> list[str]:
         }
         write_json(preset_files(name)["record"], record)
     return sorted(found)
+
+
+def _scored_presets(results: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Returns preset -> label of an arithmetic -> name of the system that is the preset in it."""
+    digests = {
+        (sha256_of(files[kind]), backend): (name, label)
+        for name, files in ((name, preset_files(name)) for name in preset_names())
+        for label, (kind, backend) in _KINDS.items()
+        if kind in files
+    }
+    names = [system["name"] for system in results["systems"]]
+    found: dict[str, dict[str, str]] = {}
+    for system in results["systems"]:
+        is_network = isinstance(system.get("sha256"), dict)  # a folder of files has one digest
+        for digest in system["sha256"].values() if is_network else ():
+            key = digest, system["backend"]
+            if key in digests and names.count(system["name"]) == 1:  # not one of several seeds
+                name, label = digests[key]
+                found.setdefault(name, {"noisy": "noisy"})[label] = system["name"]
+    return found
+
+
+def _check_complete(name: str, systems: dict[str, str], path: Path) -> None:
+    """Refuses scores of one arithmetic alone, which would take the place of those of both."""
+    files = preset_files(name)
+    needed = {label: backend for label, (kind, backend) in _KINDS.items() if kind in files}
+    if needed.keys() - systems.keys():
+        wanted = " ".join(f"--system={name}@{backend}" for backend in needed.values())
+        raise ValueError(
+            "A card shows every arithmetic of a preset on the same clips. "
+            f"Received {path} with {', '.join(systems)} of {name!r} alone. Score {wanted}."
+        )
 
 
 def page() -> str:
@@ -108,10 +136,6 @@ def card(name: str) -> str:
     if "scores" not in record:
         parts.append("Not scored yet.")
     return "\n\n".join(parts) + "\n"
-
-
-def _kinds(name: str) -> list[str]:
-    return [kind for kind in _LABELS if kind in preset_files(name)]
 
 
 def _scores_of(results: dict[str, Any], system: str) -> dict[str, Any]:
@@ -159,10 +183,12 @@ def _cost(name: str) -> str:
             f"streams nor runs on a device. `from_preset({name!r})`."
         )
     cost = quantized_cost(files["tflite"])
+    states = read_json(files["manifest"])["states"]
+    state_bytes = sum(state["bytes"] for state in states)
     return (
         f"Causal, 32 ms of latency, float and int8: {parameters:,} parameters, "
         f"{cost['macs_per_hop']:,} MACs per hop of 16 ms; in int8 a file of {cost['bytes']:,} "
-        f"bytes and an arena of {cost['arena_bytes']:,} bytes.\n"
+        f"bytes, {state_bytes:,} bytes of state and an arena of {cost['arena_bytes']:,} bytes.\n"
         f"`from_preset({name!r})`, `lmkd-enhance --preset={name}`."
     )
 

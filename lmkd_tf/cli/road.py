@@ -214,7 +214,7 @@ class Road:
             parts |= {name: sha256_of(start)} if start else {}
         parts = {name: _without_later(part) for name, part in parts.items()}
         version = lmkd_tf.__version__
-        return {**parts, "corpus": _digest(self.audio.corpus), "version": version}
+        return {**parts, "corpus": digest_of(self.audio.corpus), "version": version}
 
     def _load(self, stage: str, name: str) -> Any:
         return load_enhancer(self.workspace.folder(stage) / name)
@@ -361,7 +361,7 @@ def _describe_corpus(corpus: Any) -> dict[str, Any]:
     return {"name": corpus.name, "is_synthetic": corpus.is_synthetic, **rounded}
 
 
-def _digest(corpus: Any) -> str:
+def digest_of(corpus: Any) -> str:
     """Identifies recordings by manifest entry and file size, without reading them."""
     entries = []
     for clip in (*corpus.speech, *corpus.noise, *corpus.responses):

@@ -64,7 +64,7 @@ def test_candidate_that_cannot_stream_is_scored_in_float_alone(search, monkeypat
     assert 1.0 <= found["float"]["pesq_wb"] <= 4.7
 
 
-def test_candidate_of_another_budget_is_trained_again(search, monkeypatch):
+def test_candidate_of_another_budget_or_corpus_is_trained_again(search, monkeypatch):
     trained = []
     monkeypatch.setattr(
         bench_search.Search, "_train_and_score", lambda *_: trained.append(1) or {"float": {}}
@@ -73,4 +73,9 @@ def test_candidate_of_another_budget_is_trained_again(search, monkeypatch):
     train = replace(search.config.network_training, epochs=3)
     search.config = replace(search.config, network_training=train)
     search.run("nano")
+    search.run("nano")
     assert len(trained) == 2
+    fewer = replace(search._audio.corpus, noise=search._audio.corpus.noise[1:])
+    search._audio.corpus = fewer  # other recordings
+    search.run("nano")
+    assert len(trained) == 3

@@ -50,17 +50,28 @@ def _rows(system, values):
     ]
 
 
-def _scores(folder, digest):
+def _networks():
+    """The two networks of the preset as lmkd-evaluate names them."""
+    files = preset_files("nano")
+    return [
+        {"name": name, "backend": backend, "sha256": {"file": sha256_of(files[kind])}}
+        for name, backend, kind in (("mine", "tflm", "tflite"), ("whole", "keras", "weights"))
+    ]
+
+
+def _scores(folder, networks):
     summary = [
         {"system": system, "group": group, "num_clips": 2}
         | {m: {"mean": mean, "low": mean - 0.5, "high": mean + 0.5} for m in preset_cards.METRICS}
-        for system, mean in (("noisy", 1.0), ("mine", 2.0))
+        for system, mean in (("noisy", 1.0), ("mine", 2.0), ("whole", 3.0))
         for group in ("0 dB", "all", "mean of SNRs")
     ]
     rows = _rows("noisy", [(1.2, 0.7, 0.0), (2.5, 0.9, None)])
     rows += _rows("mine", [(1.9, 0.6, 9.0), (2.25, 0.88, 1.0)])
+    rows += _rows("whole", [(1.0, 0.1, -9.0), (1.0, 0.1, -9.0)])
+    folder_of_files = {"name": "theirs", "kind": "folder", "sha256": "0" * 64}
     results = {
-        "systems": [{"name": "noisy"}, {"name": "mine", "sha256": {"nano_int8.tflite": digest}}],
+        "systems": [{"name": "noisy"}, folder_of_files, *networks],
         "settings": {"benchmark": None, "split": "test"},
         "git_commit": "c0ffee",
         "bootstrap_seed": 0,
@@ -72,15 +83,17 @@ def _scores(folder, digest):
     return path
 
 
-def test_scores_of_the_very_file_reach_the_card(folder):
-    path = _scores(folder, sha256_of(preset_files("nano")["tflite"]))
+def test_scores_of_the_very_files_reach_the_card(folder):
+    path = _scores(folder, _networks())
     assert "Not scored yet." in preset_cards.card("nano")
     assert preset_cards.add_scores(path) == ["nano"]
     lines = preset_cards.card("nano").splitlines()
-    assert (
-        "| int8 (TFLM) | all | 2 | 2.00 [1.50, 2.50] | 2.000 [1.500, 2.500] | 2.0 [1.5, 2.5] | "
-        "2.00 [1.50, 2.50] | 2.00 [1.50, 2.50] | 2.00 [1.50, 2.50] |" in lines
-    )
+    for label, mean in (("float", 3), ("int8 (TFLM)", 2)):
+        interval = f"{mean}.00 [{mean - 1}.50, {mean}.50]"
+        stoi = f"{mean}.000 [{mean - 1}.500, {mean}.500]"
+        si_sdr = f"{mean}.0 [{mean - 1}.5, {mean}.5]"
+        cells = [label, "all", "2", interval, stoi, si_sdr, *[interval] * 3]
+        assert f"| {' | '.join(cells)} |" in lines
     # By hand: PESQ falls by 0.25 on b, STOI by 0.1 on a and 0.02 on b; b has no SI-SDR before.
     assert (
         "Below the noisy input, int8 (TFLM): PESQ-WB on 1 of 2 (at the worst by 0.25, at 15 dB of "
@@ -89,9 +102,34 @@ def test_scores_of_the_very_file_reach_the_card(folder):
     )
 
 
-def test_scores_of_another_network_are_refused_and_nothing_is_written(folder):
+def _other_file(networks):
+    return [network | {"sha256": {"file": "0" * 64}} for network in networks]
+
+
+def _other_arithmetic(networks):
+    return [network | {"backend": "firmware"} for network in networks]
+
+
+def _several_seeds(networks):
+    return [network for network in networks for _ in range(2)]
+
+
+def _one_arithmetic(networks):
+    return networks[:1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_other_file, r"Received .*scores\.json, which scored none of them"),
+        (_other_arithmetic, r"Received .*scores\.json, which scored none of them"),
+        (_several_seeds, r"Received .*scores\.json, which scored none of them"),
+        (_one_arithmetic, r"Score --system=nano@keras --system=nano@tflm\."),
+    ],
+)
+def test_scores_of_something_else_are_refused_and_nothing_is_written(folder, change, message):
     before = preset_files("nano")["record"].read_bytes()
-    path = _scores(folder, "0" * 64)
-    with pytest.raises(ValueError, match=r"Received .*scores\.json, which scored none of them"):
+    path = _scores(folder, change(_networks()))
+    with pytest.raises(ValueError, match=message):
         preset_cards.add_scores(path)
     assert preset_files("nano")["record"].read_bytes() == before

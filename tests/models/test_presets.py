@@ -4,7 +4,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from lmkd_tf.cli.enhance import DEFAULT_PRESET
 from lmkd_tf.config.files import read_json, sha256_of
+from lmkd_tf.evaluate.cost import quantized_cost
+from lmkd_tf.metrics.cost import count_parameters
 from lmkd_tf.metrics.si_sdr import si_sdr_db
 from lmkd_tf.models import build, from_preset
 from lmkd_tf.models.presets import preset_files, preset_names
@@ -56,12 +59,42 @@ def test_students_ship_for_devices(name):
     assert all(path.is_file() for path in preset_files(name).values())
 
 
+# Limits of the devices they are for: MACs per hop, parameters, bytes of arena.
+LIMITS = {"nano": (200_000, 120_000, 16_384), "small": (1_300_000, 50_000, 65_536)}
+LIMITS["base"] = (4_000_000, 100_000, None)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_students_fit_the_devices_they_are_for(name):
+    cost = quantized_cost(preset_files(name)["tflite"])
+    macs, count, arena_bytes = LIMITS[name]
+    assert cost["macs_per_hop"] <= macs
+    assert count_parameters(from_preset(name).core) <= count
+    assert arena_bytes is None or cost["arena_bytes"] <= arena_bytes
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_quantization_costs_what_nobody_hears(name):
+    for scores in read_json(preset_files(name)["record"])["scores"].values():
+        whole, int8 = (scores["systems"][kind]["all"] for kind in ("float", "int8 (TFLM)"))
+        for metric, limit in (("pesq_wb", 0.02), ("dnsmos_ovrl", 0.01)):
+            assert int8[metric][0] >= whole[metric][0] - limit
+
+
+def test_the_default_is_the_best_student_in_int8():
+    def pesq(name):
+        scores = read_json(preset_files(name)["record"])["scores"]["test"]["systems"]
+        return scores["int8 (TFLM)"]["all"]["pesq_wb"][0]
+
+    assert max(STUDENTS, key=pesq) == DEFAULT_PRESET
+
+
 def test_presets_together_stay_below_eight_megabytes():
     files = [path for name in NAMES for path in preset_files(name).values()]
     assert sum(path.stat().st_size for path in files) < 8e6
 
 
 def test_unknown_preset_lists_the_names():
-    message = r"must ship with the package\. Received 'huge'\. Use one of: base, cmgan_student, nano, small\."
+    message = rf"must ship with the package\. Received 'huge'\. Use one of: {', '.join(NAMES)}\."
     with pytest.raises(ValueError, match=message):
         from_preset("huge")
