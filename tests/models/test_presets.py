@@ -60,8 +60,11 @@ def test_students_ship_for_devices(name):
 
 
 # Limits of the devices they are for: MACs per hop, parameters, bytes of arena.
-LIMITS = {"nano": (200_000, 120_000, 16_384), "small": (1_300_000, 50_000, 65_536)}
-LIMITS["base"] = (4_000_000, 100_000, None)
+LIMITS: dict[str, tuple[int, int, int | None]] = {
+    "nano": (200_000, 120_000, 16_384),
+    "small": (1_300_000, 50_000, 65_536),
+    "base": (4_000_000, 100_000, None),
+}
 
 
 @pytest.mark.parametrize("name", STUDENTS)
