@@ -3,14 +3,16 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import pytest
 
-from lmkd_tf.cli.road import COMMANDS, STAGES, Listener, Road
+from lmkd_tf.cli.road import COMMANDS, STAGES, Listener, Road, _describe_corpus
 from lmkd_tf.cli.train_stages import Audio
 from lmkd_tf.config.loader import apply_overrides
 from lmkd_tf.config.schema import ModelConfig
+from lmkd_tf.data.index import Clip, Corpus
 from lmkd_tf.export.manifest import read_manifest
 from lmkd_tf.metrics.cost import count_parameters
 from lmkd_tf.models.enhancer import load_enhancer
@@ -146,3 +148,17 @@ def test_interrupted_stage_goes_on_with_the_next_unseen_batch(road, tmp_path, mo
     assert {len(values) for values in history.values()} == {2}
     names = {"history.json", "record.json", "stage.json", "teacher.keras"}
     assert {path.name for path in folder.iterdir()} == names
+
+
+def test_record_says_how_long_the_training_could_hear_what():
+    def clip(seconds, split):
+        return Clip(Path("a.wav"), seconds, split, "a")
+
+    speech = (clip(5400.0, "train"), clip(1800.0, "train"), clip(3600.0, "test"))
+    corpus = Corpus("mine", False, speech, (clip(900.0, "train"), clip(9.0, "valid")), "")
+    assert _describe_corpus(corpus) == {
+        "name": "mine",
+        "is_synthetic": False,
+        "train_speech_hours": 2.0,
+        "train_noise_hours": 0.25,
+    }

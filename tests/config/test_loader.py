@@ -244,3 +244,22 @@ def test_misspelt_field_in_a_file_is_refused_with_near_names(tmp_path):
     )
     with pytest.raises(ValueError, match=r"'epocs'.*Near names: epochs"):
         loader.load(path)
+
+
+def test_machine_names_its_processor_and_the_cores_of_the_process(monkeypatch):
+    monkeypatch.setattr(loader.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(loader.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(loader.Path, "read_text", lambda _: "flags : a\nmodel name\t: Z80 A\n")
+    monkeypatch.setattr(loader.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert loader.describe_machine() == "Linux x86_64, Z80 A, 2 of 8 cores"
+
+
+def test_machine_without_a_list_of_processors_is_still_named(monkeypatch):
+    def missing(_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(loader.Path, "read_text", missing)
+    monkeypatch.setattr(loader.os, "cpu_count", lambda: None)
+    monkeypatch.delattr(loader.os, "sched_getaffinity", raising=False)
+    assert loader.describe_machine().endswith(", 1 of 1 cores")
