@@ -63,7 +63,7 @@ _LATER_SETTINGS = {
     "room_tone_probability": 0.0,
     "codecs": ("ulaw", "vorbis"),
     **dict.fromkeys(("bands_per_position", "encoder_channels", "squeeze_channels")),
-    **dict.fromkeys(("bottleneck_channels", "bottleneck_dilations")),
+    **dict.fromkeys(("bottleneck_channels", "bottleneck_dilations", "recurrent_channels")),
 }
 _NUM_SHOWN_CLIPS = 6
 

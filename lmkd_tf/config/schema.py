@@ -197,6 +197,7 @@ class ModelConfig:
     squeeze_channels: int | None = None
     bottleneck_channels: int | None = None
     bottleneck_dilations: tuple[int, ...] | None = None
+    recurrent_channels: int | None = None
 
     def __post_init__(self) -> None:
         for name in SHRINKABLE:
@@ -204,7 +205,7 @@ class ModelConfig:
         for name in ("dilations", "bottleneck_dilations"):
             value = getattr(self, name)
             _require(
-                value is None or (len(value) > 0 and min(value) > 0),
+                value is None or (len(value) >= 0 and min((0,*value)) >= 0),
                 f"`{name}` must hold at least one positive number of frames.",
                 f"{value}",
                 "Use for example (1, 2, 4, 8).",

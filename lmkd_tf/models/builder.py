@@ -32,6 +32,7 @@ _NANO: dict[str, Any] = {
     "squeeze_channels": 8,
     "bottleneck_channels": 72,
     "bottleneck_dilations": (2, 8),
+    "recurrent_channels": 0,
 }
 
 # name -> (builder of the core, its default size). A core maps features
@@ -45,10 +46,11 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "bands_per_position": 4,
             "encoder_channels": 24,
             "channels": 48,
-            "dilations": (1, 2, 4),
+            "dilations": (0, 0, 0),
             "squeeze_channels": 6,
             "bottleneck_channels": 32,
-            "bottleneck_dilations": (1, 2, 4, 8),
+            "bottleneck_dilations": (),
+            "recurrent_channels": 32,
         },
     ),
     "base": (
@@ -62,6 +64,7 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "squeeze_channels": 8,
             "bottleneck_channels": 40,
             "bottleneck_dilations": (1, 2, 4, 8),
+            "recurrent_channels": 0,
         },
     ),
     "wide": (
@@ -75,6 +78,7 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "squeeze_channels": 16,
             "bottleneck_channels": 192,
             "bottleneck_dilations": (1, 2, 4, 8),
+            "recurrent_channels": 0,
         },
     ),
     "tcn": (build_tcn, {"num_bands": 128, "channels": 96, "dilations": (1, 2, 4, 8) * 2}),

@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from lmkd_tf.models.gru import plain_gru
 from lmkd_tf.models.layers import state_concatenate
 
 _KERNEL_FRAMES = 3
@@ -34,6 +35,7 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
     squeeze_channels: int,
     bottleneck_channels: int,
     bottleneck_dilations: Sequence[int],
+    recurrent_channels: int = 0,
     namespace: ModuleType = keras,
     is_step: bool = False,
 ) -> Any:
@@ -80,6 +82,7 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
         squeeze_channels=squeeze_channels,
         bottleneck_channels=bottleneck_channels,
         bottleneck_dilations=bottleneck_dilations,
+        recurrent_channels=recurrent_channels,
     )
     return graph.model(mask_head(graph, decoded, num_bands))
 
@@ -94,6 +97,7 @@ def trunk(  # noqa: PLR0913 - the sizes of a network
     squeeze_channels: int,
     bottleneck_channels: int,
     bottleneck_dilations: Sequence[int],
+    recurrent_channels: int = 0,
     upsample: Callable[["Graph", Any, int], Any] | None = None,
 ) -> Any:
     """Adds everything between features and mask.
@@ -127,6 +131,8 @@ def trunk(  # noqa: PLR0913 - the sizes of a network
     for index, dilation in enumerate(bottleneck_dilations):
         is_last = index + 1 == len(bottleneck_dilations)
         y = graph.block(y, "bottleneck" if is_last else f"bottleneck_{index + 1}", dilation)
+    if recurrent_channels:
+        y = graph.recurrence(y, recurrent_channels, "recurrence")
     y = graph.convolution(y, half * squeeze_channels, "spread")
     y = graph.reshape(y, (half, squeeze_channels), "unflatten")
     y = graph.convolution(y, channels, "stretch", is_rectified=False)
@@ -205,6 +211,10 @@ class Graph:
             apart = _POSITION_DILATIONS[grid_index % len(_POSITION_DILATIONS)]
             across = {"kernel": (1, _KERNEL_POSITIONS), "dilation_rate": (1, apart)}
         y = self.convolution(x, x.shape[-1] // 2, f"{name}_memory", **across)
+        if not dilation:
+            y = self.recurrence(y, x.shape[-1] // 2, f"{name}_recurrence")
+            y = self.convolution(y, x.shape[-1], f"{name}_time", is_rectified=False)
+            return self.add(x, y, name)
         y = self.convolution(
             self._with_past(y, (_KERNEL_FRAMES - 1) * dilation, f"{name}_past"),
             x.shape[-1],
@@ -215,6 +225,21 @@ class Graph:
             padding="valid",
         )
         return self.add(x, y, name)
+
+    def recurrence(self, x: Any, channels: int, name: str) -> Any:
+        """Adds a recurrence that every position has for itself, with common weights."""
+        gates = [self._layers.Conv2D(channels, 1, name=f"{name}_{gate}")(x) for gate in "zrn"]
+        layer = plain_gru(self._namespace)(name=name)
+        if not self._is_step:
+            return layer(gates)
+        index = len(self._next_states)
+        state = self.input(f"state_{index}", (1, x.shape[2], channels))
+        hidden = layer([*gates, state])
+        # A join ties the scales of what it joins, so the state leaves as it came in.
+        joined = state_concatenate(self._namespace)(name=f"context_{index}")([state, hidden])
+        crop = self._layers.Cropping2D(((1, 0), (0, 0)), name=f"next_state_{index}")
+        self._next_states.append(crop(joined))
+        return hidden
 
     def model(self, output: Any) -> Any:
         """Returns the model of everything added."""
