@@ -180,12 +180,13 @@ class ModelConfig:
         architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
         num_bands: Number of frequency bands.
         channels: Width of the blocks.
-        dilations: Dilation of each block, in frames.
+        dilations: Dilation of each block, in frames; 0 for a recurrence.
         bands_per_position: Of a network on a grid, as all that follow: see `build_grid`.
         encoder_channels: Width of the encoder.
         squeeze_channels: Width of each position on its way into the bottleneck.
         bottleneck_channels: Width of the bottleneck.
         bottleneck_dilations: Dilation of each block of the bottleneck, in frames.
+        recurrent_channels: Width of the recurrence at the end of the bottleneck; 0 for none.
     """
 
     architecture: str = "nano"
@@ -205,11 +206,23 @@ class ModelConfig:
         for name in ("dilations", "bottleneck_dilations"):
             value = getattr(self, name)
             _require(
-                value is None or (len(value) >= 0 and min((0,*value)) >= 0),
-                f"`{name}` must hold at least one positive number of frames.",
+                value is None or min(value, default=0) >= 0,
+                f"`{name}` must hold numbers of frames, 0 for a recurrence.",
                 f"{value}",
                 "Use for example (1, 2, 4, 8).",
             )
+        _require(
+            self.dilations is None or len(self.dilations) > 0,
+            "`dilations` must hold at least one block.",
+            "()",
+            "Use for example (1, 2, 4, 8).",
+        )
+        _require(
+            self.recurrent_channels is None or self.recurrent_channels >= 0,
+            "`recurrent_channels` must not be negative.",
+            f"{self.recurrent_channels}",
+            "Use for example 32, or 0 for no recurrence.",
+        )
 
     @property
     def size(self) -> dict[str, Any]:

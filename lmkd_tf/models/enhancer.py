@@ -118,7 +118,10 @@ class SpeechEnhancer(keras.Model):
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SpeechEnhancer":
         """Builds the model from `get_config`."""
         core = keras.saving.deserialize_keras_object(config["core"], custom_objects=custom_objects)
-        return cls(**{**config, "core": core})
+        size = dict(config.get("size") or {})
+        if "bottleneck_dilations" in size:  # a file from before there were recurrences has none
+            size = {"recurrent_channels": 0, **size}
+        return cls(**{**config, "core": core, "size": size})
 
 
 def load_enhancer(path: str | Path) -> SpeechEnhancer:

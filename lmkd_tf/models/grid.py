@@ -6,8 +6,9 @@ by all positions, so a few thousand weights serve the whole spectrum. A bottlene
 position sees all of it at once. One kind of block serves both: it looks to its neighbors
 in frequency, then to its past in time, and remembers only the narrow latent between the
 two, which keeps the state small. A skip from encoder to decoder lets the detail of the
-spectrum through. All layers survive quantization-aware training, the int8 converter and
-TFLM bit for bit; students and teacher differ in their sizes only.
+spectrum through. What a block remembers are earlier frames at fixed distances, or what a
+recurrence makes of all of them. All layers survive quantization-aware training, the int8
+converter and TFLM bit for bit; students and teacher differ in their sizes only.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,11 +52,12 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
             have half as many positions P.
         encoder_channels: Width of the encoder, whose output skips to the decoder.
         channels: Width C of the blocks on the grid; they remember half of it.
-        dilations: Frames between the taps of each block on the grid. Half of these
-            blocks stand before the bottleneck, half after it.
+        dilations: Frames between the taps of each block on the grid; 0 for a recurrence
+            instead of taps. Half of these blocks stand before the bottleneck, half after it.
         squeeze_channels: Width of each position on its way into the bottleneck.
         bottleneck_channels: Width of the bottleneck; its blocks remember half of it.
-        bottleneck_dilations: Frames between the taps of each block of the bottleneck.
+        bottleneck_dilations: The same for each block of the bottleneck; there may be none.
+        recurrent_channels: Width R of a recurrence at the end of the bottleneck; 0 for none.
         namespace: `keras` or `tf_keras`.
         is_step: Whether to build the step graph (one frame, batch of one).
 
@@ -63,7 +65,8 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
         Functional model from features `(B, T, 1, E)` to a mask `(B, T, 1, E)` in [0, 1].
         The step graph has T = 1, further inputs `state_i` and further outputs
         `next_state_i`, both of shape `(1, 2 * dilation, P, C / 2)` on the grid and
-        `(1, 2 * dilation, 1, bottleneck_channels / 2)` in the bottleneck.
+        `(1, 2 * dilation, 1, bottleneck_channels / 2)` in the bottleneck, where a recurrence
+        has a single frame, and `(1, 1, 1, R)` at its end.
 
     Raises:
         ValueError: If the bands do not fill an even number of positions, or a block has no
@@ -111,6 +114,7 @@ def trunk(  # noqa: PLR0913 - the sizes of a network
         squeeze_channels: Width of each position on its way into the bottleneck.
         bottleneck_channels: Width of the bottleneck.
         bottleneck_dilations: Frames between the taps of its blocks.
+        recurrent_channels: Width of the recurrence at its end.
         upsample: Makes `(B, T, P, encoder_channels)` out of half as many positions; by default
             two positions come from two groups of channels.
 
@@ -205,40 +209,37 @@ class Graph:
         return self._layers.Activation(function, name=name)(x)
 
     def block(self, x: Any, name: str, dilation: int, grid_index: int | None = None) -> Any:
-        """Adds one residual block: across positions (where there are several), then time."""
+        """Adds one residual block: across positions (where there are several), then time.
+
+        A dilation of 0 is a recurrence.
+        """
         across: dict[str, Any] = {}
         if grid_index is not None:
             apart = _POSITION_DILATIONS[grid_index % len(_POSITION_DILATIONS)]
             across = {"kernel": (1, _KERNEL_POSITIONS), "dilation_rate": (1, apart)}
         y = self.convolution(x, x.shape[-1] // 2, f"{name}_memory", **across)
-        if not dilation:
-            y = self.recurrence(y, x.shape[-1] // 2, f"{name}_recurrence")
-            y = self.convolution(y, x.shape[-1], f"{name}_time", is_rectified=False)
-            return self.add(x, y, name)
+        along: dict[str, Any] = {}
+        if dilation:
+            y = self._with_past(y, (_KERNEL_FRAMES - 1) * dilation, f"{name}_past")
+            along = {"kernel": (_KERNEL_FRAMES, 1), "dilation_rate": (dilation, 1)}
+        else:
+            y = self.recurrence(y, y.shape[-1], f"{name}_recurrence")
         y = self.convolution(
-            self._with_past(y, (_KERNEL_FRAMES - 1) * dilation, f"{name}_past"),
-            x.shape[-1],
-            f"{name}_time",
-            is_rectified=False,
-            kernel=(_KERNEL_FRAMES, 1),
-            dilation_rate=(dilation, 1),
-            padding="valid",
+            y, x.shape[-1], f"{name}_time", is_rectified=False, padding="valid", **along
         )
         return self.add(x, y, name)
 
     def recurrence(self, x: Any, channels: int, name: str) -> Any:
-        """Adds a recurrence that every position has for itself, with common weights."""
-        gates = [self._layers.Conv2D(channels, 1, name=f"{name}_{gate}")(x) for gate in "zrn"]
+        """Adds a recurrence for every position by itself, with weights common to all."""
+        gates = [
+            self._layers.Conv2D(channels, 1, name=f"{name}_{gate}")(x) for gate in ("z", "r", "n")
+        ]
         layer = plain_gru(self._namespace)(name=name)
         if not self._is_step:
             return layer(gates)
-        index = len(self._next_states)
-        state = self.input(f"state_{index}", (1, x.shape[2], channels))
+        state = self.input(f"state_{len(self._next_states)}", (1, x.shape[2], channels))
         hidden = layer([*gates, state])
-        # A join ties the scales of what it joins, so the state leaves as it came in.
-        joined = state_concatenate(self._namespace)(name=f"context_{index}")([state, hidden])
-        crop = self._layers.Cropping2D(((1, 0), (0, 0)), name=f"next_state_{index}")
-        self._next_states.append(crop(joined))
+        self._remember(state, hidden)
         return hidden
 
     def model(self, output: Any) -> Any:
@@ -251,8 +252,16 @@ class Graph:
         """Puts the past frames of x in front of it: zeros, or the state of a step."""
         if not self._is_step:
             return self._layers.ZeroPadding2D(((past, 0), (0, 0)), name=name)(x)
+        return self._remember(
+            self.input(f"state_{len(self._next_states)}", (past, *x.shape[2:])), x
+        )
+
+    def _remember(self, state: Any, x: Any) -> Any:
+        """Joins a state and the frame that enters it, and lets the oldest frame go.
+
+        A join ties the scales of what it joins, so the state leaves as it came in.
+        """
         index = len(self._next_states)
-        state = self.input(f"state_{index}", (past, *x.shape[2:]))
         joined = state_concatenate(self._namespace)(name=f"context_{index}")([state, x])
         crop = self._layers.Cropping2D(((1, 0), (0, 0)), name=f"next_state_{index}")
         self._next_states.append(crop(joined))

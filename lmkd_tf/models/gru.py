@@ -75,8 +75,8 @@ def plain_gru(namespace: Any) -> type:
         namespace: `keras` or `tf_keras`.
 
     Returns:
-        Layer class: inputs `[x_z, x_r, x_n]`, each `(B, T, 1, C)`, and for one step the state
-        `(B, 1, 1, C)`; output `(B, T, 1, C)`.
+        Layer class: inputs `[x_z, x_r, x_n]`, each `(B, T, P, C)`, and for one step the state
+        `(B, 1, P, C)`; output `(B, T, P, C)`. Positions P do not see each other.
     """
     if namespace.__name__ in _CLASSES:
         return _CLASSES[namespace.__name__]
@@ -110,7 +110,7 @@ def plain_gru(namespace: Any) -> type:
 
 
 def _step(namespace: Any, layer: Any, x_z: Any, x_r: Any, x_n: Any, h: Any) -> Any:
-    """Returns the next state `(B, 1, 1, C)` from inputs and state of the same shape."""
+    """Returns the next state `(B, 1, P, C)` from inputs and state of the same shape."""
     sigmoid, tanh = (namespace.activations.get(name) for name in ("sigmoid", "tanh"))
     by_z = layer.round_recurrent_z(_convolve(namespace, h, layer.kernel_z))
     by_r = layer.round_recurrent_r(_convolve(namespace, h, layer.kernel_r))
@@ -128,7 +128,7 @@ def _convolve(namespace: Any, values: Any, kernel: Any) -> Any:
 
 
 def _scan(namespace: Any, step: Any, gates: Any) -> Any:
-    """Runs a step over the frames of `gates`, each `(B, T, 1, C)`, from a state of zeros."""
+    """Runs a step over the frames of `gates`, each `(B, T, P, C)`, from a state of zeros."""
     if namespace is keras:
         frames = [keras.ops.transpose(gate, (1, 0, 2, 3))[:, :, None] for gate in gates]
         start = keras.ops.zeros_like(frames[0][0])
@@ -137,7 +137,7 @@ def _scan(namespace: Any, step: Any, gates: Any) -> Any:
             new = step(*frame, state)
             return new, new
 
-        _, states = keras.ops.scan(advance, start, tuple(frames))  # (T, B, 1, 1, C)
+        _, states = keras.ops.scan(advance, start, tuple(frames))  # (T, B, 1, P, C)
         return keras.ops.transpose(states[:, :, 0], (1, 0, 2, 3))
     backend = namespace.backend
     frames = backend.concatenate(gates, axis=-1)

@@ -44,7 +44,16 @@ def build_tcn(
         Functional model from features `(B, T, 1, E)` to a mask `(B, T, 1, E)`
         in [0, 1]. The step graph has T = 1, further inputs `state_i` and further
         outputs `next_state_i`, both of shape `(1, 2 * dilation, 1, C)`.
+
+    Raises:
+        ValueError: If a dilation is not positive.
     """
+    if min(dilations, default=1) < 1:
+        raise ValueError(
+            "Blocks of `tcn` remember frames at a distance of at least one. "
+            f"Received dilations={tuple(dilations)}. Use for example (1, 2, 4, 8), "
+            "or another architecture for a recurrence."
+        )
     layers = namespace.layers
     frames, batch_size = (1, 1) if is_step else (None, None)
     features = layers.Input((frames, 1, num_bands), batch_size=batch_size, name="features")

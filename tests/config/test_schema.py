@@ -108,12 +108,21 @@ def test_model_sizes_must_be_positive(name):
         make(ModelConfig, {name: 0})
 
 
-@pytest.mark.parametrize("dilations", [(), (1, 0), (-2,)])
-def test_dilations_must_be_positive_and_at_least_one(dilations):
-    with pytest.raises(ValueError, match="`dilations` must hold at least one positive number"):
-        ModelConfig(dilations=dilations)
-    with pytest.raises(ValueError, match="`bottleneck_dilations` must hold at least one"):
-        ModelConfig(bottleneck_dilations=dilations)
+@pytest.mark.parametrize("name", ["dilations", "bottleneck_dilations"])
+def test_dilations_must_not_be_negative(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must hold numbers of frames.*\(1, -2\)"):
+        make(ModelConfig, {name: (1, -2)})
+
+
+def test_a_network_has_at_least_one_block_but_its_bottleneck_may_have_none():
+    with pytest.raises(ValueError, match="`dilations` must hold at least one block"):
+        ModelConfig(dilations=())
+    assert ModelConfig(dilations=(0,), bottleneck_dilations=()).size["bottleneck_dilations"] == ()
+
+
+def test_a_recurrence_has_no_negative_width():
+    with pytest.raises(ValueError, match=r"`recurrent_channels` must not be negative.*-1"):
+        ModelConfig(recurrent_channels=-1)
 
 
 def test_model_size_holds_only_what_differs_from_the_architecture():

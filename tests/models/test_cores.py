@@ -9,7 +9,7 @@ import tf_keras
 from lmkd_tf.models.grid import build_grid
 from lmkd_tf.models.tcn import build_tcn
 
-NUM_BANDS = {"tcn": 6, "grid": 16}
+NUM_BANDS = {"tcn": 6, "grid": 16, "recurrent_grid": 16}
 BUILDERS = {
     "tcn": functools.partial(
         build_tcn, num_bands=NUM_BANDS["tcn"], channels=5, dilations=(1, 2, 3)
@@ -25,15 +25,33 @@ BUILDERS = {
         bottleneck_channels=6,
         bottleneck_dilations=(1, 3),
     ),
+    "recurrent_grid": functools.partial(
+        build_grid,
+        num_bands=NUM_BANDS["recurrent_grid"],
+        bands_per_position=2,
+        encoder_channels=3,
+        channels=4,
+        dilations=(0, 2, 0),
+        squeeze_channels=2,
+        bottleneck_channels=6,
+        bottleneck_dilations=(),
+        recurrent_channels=5,
+    ),
 }
 # The logits of the grid are larger, and so is their rounding.
-TWIN_TOLERANCE = {"tcn": 1e-6, "grid": 1e-4}
-MEMORY_FRAMES = {"tcn": 2 * (1 + 2 + 3), "grid": 2 * (1 + 2 + 1) + 2 * (1 + 3)}
+TWIN_TOLERANCE = {"tcn": 1e-6, "grid": 1e-4, "recurrent_grid": 1e-4}
+# None: a recurrence has no last frame.
+MEMORY_FRAMES = {
+    "tcn": 2 * (1 + 2 + 3),
+    "grid": 2 * (1 + 2 + 1) + 2 * (1 + 3),
+    "recurrent_grid": None,
+}
 # Two dilations of frames; on the grid half of 4 channels at 16 / 2 / 2 positions, the first
 # two blocks before the bottleneck of 6 channels and the third after it.
 STATES = {
     "tcn": [(1, 2, 1, 5), (1, 4, 1, 5), (1, 6, 1, 5)],
     "grid": [(1, 2, 4, 2), (1, 4, 4, 2), (1, 2, 1, 3), (1, 6, 1, 3), (1, 2, 4, 2)],
+    "recurrent_grid": [(1, 1, 4, 2), (1, 4, 4, 2), (1, 1, 1, 5), (1, 1, 4, 2)],
 }
 
 
@@ -114,7 +132,10 @@ def test_a_mask_sees_the_frames_of_its_memory_and_nothing_after_it(name):
     difference = np.asarray(core(after, training=False)) - core(before, training=False)
     moved = np.flatnonzero(np.abs(difference).max(axis=(0, 2, 3)) > 0)
     assert moved.min() == 10
-    assert moved.max() == 10 + MEMORY_FRAMES[name]
+    if MEMORY_FRAMES[name] is not None:
+        assert moved.max() == 10 + MEMORY_FRAMES[name]
+    else:
+        assert moved.max() > 20
 
 
 def test_mask_lies_between_zero_and_one(name):
@@ -122,6 +143,28 @@ def test_mask_lies_between_zero_and_one(name):
     mask = np.asarray(core(100 * features_of(name, 10), training=False))
     assert mask.min() >= 0.0
     assert mask.max() <= 1.0
+
+
+def test_a_recurrence_on_the_grid_is_that_of_every_position_by_itself():
+    core = build_with_random_weights("recurrent_grid", keras)
+    layer = core.get_layer("block_1_recurrence")
+    probe = keras.Model(core.inputs[0], [*layer.input, layer.output])
+    *gates, hidden = (np.asarray(v) for v in probe(features_of("recurrent_grid", 12)))
+    kernels = [np.asarray(kernel)[0, 0] for kernel in layer.weights]
+    for position in range(hidden.shape[2]):
+        state = np.zeros(hidden.shape[-1])
+        for frame in range(hidden.shape[1]):
+            z, r, n = (gate[0, frame, position] for gate in gates)
+            z = 1 / (1 + np.exp(-(z + state @ kernels[0])))
+            r = 1 / (1 + np.exp(-(r + state @ kernels[1])))
+            n = np.tanh(n + r * (state @ kernels[2]))
+            state = (1 - z) * state + z * n
+            np.testing.assert_allclose(hidden[0, frame, position], state, atol=1e-5)
+
+
+def test_a_block_of_frames_needs_a_distance():
+    with pytest.raises(ValueError, match=r"at least one. Received dilations=\(1, 0\)"):
+        BUILDERS["tcn"](dilations=(1, 0))
 
 
 def test_bands_that_do_not_fill_the_positions_are_refused():
