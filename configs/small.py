@@ -2,7 +2,7 @@
 r"""The shipped preset `small`: like `nano`, under the preset `base`.
 
 lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
-        --override=network_start=EARLIER.keras
+        --override=data.crop_seconds=2 --override=network_start=EARLIER.keras
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 """
@@ -23,5 +23,6 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("base"),
         student=ModelConfig("small"),
         network=ModelConfig("small"),
-        network_training=replace(nano.network_training, epochs=15, learning_rate=0.0015),
+        network_training=replace(nano.network_training, epochs=15, learning_rate=0.0025),
+        distillation_training=replace(nano.distillation_training, epochs=1),
     )

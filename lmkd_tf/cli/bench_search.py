@@ -25,55 +25,88 @@ from lmkd_tf.cli.common import config_path, run_program
 
 _METRICS = ("pesq_wb", "stoi", "si_sdr_db")
 _TITLES = ("PESQ-WB", "STOI", "SI-SDR, dB")
+# What `nano` was before its grid remembered by a recurrence.
+_DILATED_NANO = {"channels": 24, "dilations": (1,), "bottleneck_dilations": (2, 8)}
 # name -> (architecture, sizes other than its own, what it asks)
 CANDIDATES: dict[str, tuple[str, dict[str, Any], str]] = {
     "tcn": ("tcn", {}, "a plain dilated network without positions"),
     "tcn_bins": ("tcn", {"num_bands": 257}, "bins instead of bands"),
-    "gru": ("gru", {}, "a recurrence instead of dilated memory"),
+    "gru": ("gru", {}, "one recurrence without positions"),
     "nano": ("nano", {}, "the shipped student"),
+    "nano_recurrent_bottleneck": (
+        "nano",
+        {**_DILATED_NANO, "bottleneck_dilations": (), "recurrent_channels": 96},
+        "a recurrence in the bottleneck alone",
+    ),
+    "nano_two_recurrences": (
+        "nano",
+        {"channels": 24, "recurrent_channels": 80},
+        "a recurrence on the grid and one in the bottleneck",
+    ),
+    "nano_dilated": ("nano", _DILATED_NANO, "frames at a distance instead of recurrences"),
     "nano_three_memories": (
         "nano",
-        {"bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
+        {**_DILATED_NANO, "bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
         "three narrower blocks of memory",
     ),
     "nano_narrow": (
         "nano",
-        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
+        {**_DILATED_NANO, "bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
         "three narrow blocks of memory",
     ),
     "nano_narrow_grid_wide": (
         "nano",
-        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9), "channels": 32},
+        {
+            **_DILATED_NANO,
+            **{"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9), "channels": 32},
+        },
         "the same under a wider grid",
     ),
-    "nano_64": ("nano", {"bottleneck_channels": 64}, "a narrower bottleneck"),
-    "nano_80": ("nano", {"bottleneck_channels": 80}, "a wider bottleneck"),
-    "nano_128": ("nano", {"num_bands": 128}, "fewer bands"),
-    "nano_fine": (
+    "nano_64": (
         "nano",
-        {"bands_per_position": 4, "encoder_channels": 8, "channels": 16, "squeeze_channels": 4},
-        "more positions, fewer channels",
+        {**_DILATED_NANO, "bottleneck_channels": 64},
+        "a narrower bottleneck",
+    ),
+    "nano_80": (
+        "nano",
+        {**_DILATED_NANO, "bottleneck_channels": 80},
+        "a wider bottleneck",
     ),
     "nano_bins": (
         "nano",
-        {"num_bands": 256, "bands_per_position": 16},
+        {**_DILATED_NANO, "num_bands": 256, "bands_per_position": 16},
         "bins instead of bands, twice as many per position",
     ),
     "nano_transposed": (
         "nano_variant",
-        {"upsampling": "transposed", "num_filtered_bins": 0, "num_taps": 0},
+        {**_DILATED_NANO, "upsampling": "transposed", "num_filtered_bins": 0, "num_taps": 0},
         "a transposed convolution instead of the sub-pixel one",
     ),
-    "nano_complex": ("nano_variant", {"num_taps": 1}, "a complex mask below 2 kHz"),
-    "nano_deep_filter": ("nano_variant", {}, "a deep filter of 3 taps below 2 kHz"),
+    "nano_complex": (
+        "nano_variant",
+        {**_DILATED_NANO, "num_taps": 1},
+        "a complex mask below 2 kHz",
+    ),
+    "nano_deep_filter": (
+        "nano_variant",
+        _DILATED_NANO,
+        "a deep filter of 3 taps below 2 kHz",
+    ),
     "nano_bins_complex": (
         "nano_variant",
-        {"num_bands": 256, "bands_per_position": 16, "num_filtered_bins": 256, "num_taps": 1},
+        {
+            **_DILATED_NANO,
+            **{"num_bands": 256, "bands_per_position": 16, "num_filtered_bins": 256},
+            "num_taps": 1,
+        },
         "a complex mask on all bins",
     ),
     "small": ("small", {}, "the shipped student"),
-    "small_no_memory": ("small", {"bottleneck_dilations": (1,)}, "a bottleneck without past"),
-    "small_shallow": ("small", {"dilations": (1, 2), "channels": 56}, "two wider grid blocks"),
+    "small_dilated": (
+        "small",
+        {"dilations": (1, 2, 4), "bottleneck_dilations": (1, 2, 4, 8), "recurrent_channels": 0},
+        "frames at a distance instead of recurrences",
+    ),
 }
 
 

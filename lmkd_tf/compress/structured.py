@@ -22,7 +22,8 @@ _KEEPING = {
     "BatchNormalization", "ReLU", "Activation", "ZeroPadding2D", "Cropping2D", "Dropout",
     "DepthwiseConv2D", "AveragePooling2D", "MaxPooling2D", "StateConcatenate",
 }  # fmt: skip
-_TYING = {"Add", "Multiply", "Subtract"}
+# A recurrence has one state per channel, so the channels of its gates are those of its output.
+_TYING = {"Add", "Multiply", "Subtract", "PlainGru"}
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,8 @@ def _carried(layer: Any, axes: dict[str, _Axis]) -> list[np.ndarray]:
             outputs(w.swapaxes(2, -1)).swapaxes(2, -1) if w.ndim == 4 else outputs(w)
             for w in weights
         ]
+    if kind == "PlainGru":  # (1, 1, channels, channels)
+        return [outputs(outputs(w.swapaxes(2, 3)).swapaxes(2, 3)) for w in weights]
     if kind == "Conv2D":
         source = axes[_layer_of(_inputs(layer)[0])]
         kernel = outputs(source.input(weights[0].swapaxes(2, 3)).swapaxes(2, 3))

@@ -186,6 +186,25 @@ def test_removing_channels_of_a_grid_without_effect_changes_nothing(
     assert macs_per_frame(smaller) < 0.7 * macs_per_frame(grid)
 
 
+def test_removing_channels_of_a_recurrence_without_effect_changes_nothing(grid_features):
+    size = {**GRID, "dilations": (0, 2), "bottleneck_dilations": (), "recurrent_channels": 7}
+    build = functools.partial(build_core, "nano", **size)
+    core = build()
+    for name, channels in SILENT_GRID.items():
+        if name.startswith(("block_", "stretch")):
+            _silence(core.get_layer(name), channels)
+    # A state whose candidate is always zero stays zero.
+    for name, channels in {"block_1_recurrence": [1], "recurrence": [0, 2, 6]}.items():
+        for layer, index in ((core.get_layer(f"{name}_n"), 0), (core.get_layer(name), 2)):
+            weights = layer.get_weights()
+            weights[index][..., channels] = 0.0
+            layer.set_weights(weights)
+    wanted = np.asarray(core(grid_features, training=False))
+    smaller = shrink(build, core, features=grid_features, channels=6, recurrent_channels=4)
+    assert snr_db(wanted, np.asarray(smaller(grid_features, training=False))) > 100.0
+    assert smaller.get_layer("block_1_recurrence").get_weights()[0].shape == (1, 1, 3, 3)
+
+
 @pytest.mark.parametrize("size", SMALLER_GRID)
 def test_each_size_of_a_grid_shrinks_alone(build_grid, grid, grid_features, size):
     smaller = shrink(build_grid, grid, features=grid_features, **{size: SMALLER_GRID[size]})
