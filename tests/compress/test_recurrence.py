@@ -14,7 +14,10 @@ from lmkd_tf.compress.quantization import (
 )
 from lmkd_tf.compress.recurrence import KNOWN_RANGES, observed_extremes, recurrences_of
 from lmkd_tf.compress.twin import make_step_twin, make_twin
+from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.evaluate.backends import StepBackend
 from lmkd_tf.evaluate.parity import snr_db
+from lmkd_tf.export.tflite import to_tflite
 from lmkd_tf.models.builder import build_core
 from lmkd_tf.models.gru import ROUNDED
 
@@ -130,6 +133,33 @@ def test_training_with_fake_quantization_moves_the_recurrent_kernels(quantized, 
         loss = tf.reduce_mean(quantized(features, training=True) ** 2)
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, kernels)]
     assert all(float(tf.reduce_max(tf.abs(g))) > 0.0 for g in gradients)
+
+
+def test_recurrences_of_a_grid_leave_for_both_interpreters_as_they_were_trained(tmp_path, seeded):
+    size = {"num_bands": 32, "bands_per_position": 4, "encoder_channels": 6, "channels": 8}
+    size |= {"dilations": (0, 0), "squeeze_channels": 3, "bottleneck_channels": 8}
+    size |= {"bottleneck_dilations": (), "recurrent_channels": 5}
+    build = functools.partial(build_core, "small", **size)
+    core, rng = build(), np.random.default_rng(seeded)
+    core.set_weights([rng.normal(0, 0.4, w.shape) if w.ndim > 1 else w for w in core.get_weights()])
+    features = rng.uniform(-1, 1, (1, 60, 1, 32)).astype(np.float32)
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    calibrate_ranges(quantized, twin, [features])
+    quantized.save_weights(str(tmp_path / "core.weights.h5"))
+    to_tflite(
+        tmp_path / "core.weights.h5",
+        tmp_path / "core.tflite",
+        **{"architecture": "small", "size": size, "stft": StftConfig()},
+    )
+    found = {}
+    for runtime in ("tflite", "tflm"):
+        backend = StepBackend(tmp_path / "core.tflite", runtime)
+        found[runtime] = backend.gains(features[0, :, 0])
+    np.testing.assert_array_equal(found["tflm"], found["tflite"])
+    wanted = quantized(features, training=False).numpy()[0, :, 0]
+    assert wanted.std() > 0.1
+    assert snr_db(wanted, found["tflm"]) > 30.0
 
 
 def test_saved_network_loads_in_a_process_that_built_none(recurrent, features, tmp_path):
