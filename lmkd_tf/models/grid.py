@@ -131,12 +131,14 @@ def trunk(  # noqa: PLR0913 - the sizes of a network
         x = graph.block(x, f"block_{index + 1}", dilations[index], index)
     y = graph.convolution(x, squeeze_channels, "squeeze")
     y = graph.reshape(y, (1, half * squeeze_channels), "flatten")
-    y = graph.convolution(y, bottleneck_channels, "bottleneck_0")
-    for index, dilation in enumerate(bottleneck_dilations):
-        is_last = index + 1 == len(bottleneck_dilations)
-        y = graph.block(y, "bottleneck" if is_last else f"bottleneck_{index + 1}", dilation)
+    # The last layer of the bottleneck has its name, whatever it is.
+    last = len(bottleneck_dilations) + (recurrent_channels > 0)
+    names = [f"bottleneck_{index}" for index in range(last)] + ["bottleneck"]
+    y = graph.convolution(y, bottleneck_channels, names[0])
+    for name, dilation in zip(names[1:], bottleneck_dilations, strict=False):
+        y = graph.block(y, name, dilation)
     if recurrent_channels:
-        y = graph.recurrence(y, recurrent_channels, "recurrence")
+        y = graph.recurrence(y, recurrent_channels, names[last])
     y = graph.convolution(y, half * squeeze_channels, "spread")
     y = graph.reshape(y, (half, squeeze_channels), "unflatten")
     y = graph.convolution(y, channels, "stretch", is_rectified=False)

@@ -194,7 +194,7 @@ def test_removing_channels_of_a_recurrence_without_effect_changes_nothing(grid_f
         if name.startswith(("block_", "stretch")):
             _silence(core.get_layer(name), channels)
     # A state whose candidate is always zero stays zero.
-    for name, channels in {"block_1_recurrence": [1], "recurrence": [0, 2, 6]}.items():
+    for name, channels in {"block_1_recurrence": [1], "bottleneck": [0, 2, 6]}.items():
         for layer, index in ((core.get_layer(f"{name}_n"), 0), (core.get_layer(name), 2)):
             weights = layer.get_weights()
             weights[index][..., channels] = 0.0
