@@ -19,13 +19,9 @@ def get_config() -> ExperimentConfig:
     return replace(
         nano,
         name="base",
-        data=replace(nano.data, crop_seconds=2.0),
         student=ModelConfig("base"),
         network=ModelConfig("base"),
         network_training=replace(nano.network_training, epochs=13, learning_rate=0.0015),
         distill=replace(nano.distill, method="no_kd"),
-        distillation_training=replace(nano.distillation_training, epochs=1, batch_size=8),
-        compress=replace(
-            nano.compress, quantization=replace(nano.compress.quantization, batch_size=8)
-        ),
+        distillation_training=replace(nano.distillation_training, epochs=1),
     )

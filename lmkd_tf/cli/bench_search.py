@@ -25,80 +25,59 @@ from lmkd_tf.cli.common import config_path, run_program
 
 _METRICS = ("pesq_wb", "stoi", "si_sdr_db")
 _TITLES = ("PESQ-WB", "STOI", "SI-SDR, dB")
-# What `nano` was before its grid remembered by a recurrence.
-_DILATED_NANO = {"channels": 24, "dilations": (1,), "bottleneck_dilations": (2, 8)}
 # name -> (architecture, sizes other than its own, what it asks)
 CANDIDATES: dict[str, tuple[str, dict[str, Any], str]] = {
     "tcn": ("tcn", {}, "a plain dilated network without positions"),
     "tcn_bins": ("tcn", {"num_bands": 257}, "bins instead of bands"),
     "gru": ("gru", {}, "one recurrence without positions"),
     "nano": ("nano", {}, "the shipped student"),
+    "nano_recurrent": (
+        "nano",
+        {"channels": 32, "dilations": (0,), "bottleneck_dilations": ()},
+        "a recurrence on a wider grid, nothing else remembers",
+    ),
     "nano_recurrent_bottleneck": (
         "nano",
-        {**_DILATED_NANO, "bottleneck_dilations": (), "recurrent_channels": 96},
-        "a recurrence in the bottleneck alone",
+        {"bottleneck_dilations": (), "recurrent_channels": 96},
+        "a recurrence in the bottleneck, a block on the grid",
     ),
     "nano_two_recurrences": (
         "nano",
-        {"channels": 24, "recurrent_channels": 80},
+        {"dilations": (0,), "bottleneck_dilations": (), "recurrent_channels": 80},
         "a recurrence on the grid and one in the bottleneck",
     ),
-    "nano_dilated": ("nano", _DILATED_NANO, "frames at a distance instead of recurrences"),
     "nano_three_memories": (
         "nano",
-        {**_DILATED_NANO, "bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
+        {"bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
         "three narrower blocks of memory",
     ),
     "nano_narrow": (
         "nano",
-        {**_DILATED_NANO, "bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
+        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
         "three narrow blocks of memory",
     ),
     "nano_narrow_grid_wide": (
         "nano",
-        {
-            **_DILATED_NANO,
-            **{"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9), "channels": 32},
-        },
+        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9), "channels": 32},
         "the same under a wider grid",
     ),
-    "nano_64": (
-        "nano",
-        {**_DILATED_NANO, "bottleneck_channels": 64},
-        "a narrower bottleneck",
-    ),
-    "nano_80": (
-        "nano",
-        {**_DILATED_NANO, "bottleneck_channels": 80},
-        "a wider bottleneck",
-    ),
+    "nano_64": ("nano", {"bottleneck_channels": 64}, "a narrower bottleneck"),
+    "nano_80": ("nano", {"bottleneck_channels": 80}, "a wider bottleneck"),
     "nano_bins": (
         "nano",
-        {**_DILATED_NANO, "num_bands": 256, "bands_per_position": 16},
+        {"num_bands": 256, "bands_per_position": 16},
         "bins instead of bands, twice as many per position",
     ),
     "nano_transposed": (
         "nano_variant",
-        {**_DILATED_NANO, "upsampling": "transposed", "num_filtered_bins": 0, "num_taps": 0},
+        {"upsampling": "transposed", "num_filtered_bins": 0, "num_taps": 0},
         "a transposed convolution instead of the sub-pixel one",
     ),
-    "nano_complex": (
-        "nano_variant",
-        {**_DILATED_NANO, "num_taps": 1},
-        "a complex mask below 2 kHz",
-    ),
-    "nano_deep_filter": (
-        "nano_variant",
-        _DILATED_NANO,
-        "a deep filter of 3 taps below 2 kHz",
-    ),
+    "nano_complex": ("nano_variant", {"num_taps": 1}, "a complex mask below 2 kHz"),
+    "nano_deep_filter": ("nano_variant", {}, "a deep filter of 3 taps below 2 kHz"),
     "nano_bins_complex": (
         "nano_variant",
-        {
-            **_DILATED_NANO,
-            **{"num_bands": 256, "bands_per_position": 16, "num_filtered_bins": 256},
-            "num_taps": 1,
-        },
+        {"num_bands": 256, "bands_per_position": 16, "num_filtered_bins": 256, "num_taps": 1},
         "a complex mask on all bins",
     ),
     "small": ("small", {}, "the shipped student"),

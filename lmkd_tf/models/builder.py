@@ -27,11 +27,11 @@ _NANO: dict[str, Any] = {
     "num_bands": 144,
     "bands_per_position": 8,
     "encoder_channels": 16,
-    "channels": 32,
-    "dilations": (0,),
+    "channels": 24,
+    "dilations": (1,),
     "squeeze_channels": 8,
     "bottleneck_channels": 72,
-    "bottleneck_dilations": (),
+    "bottleneck_dilations": (2, 8),
     "recurrent_channels": 0,
 }
 
