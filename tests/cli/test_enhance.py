@@ -113,7 +113,7 @@ def test_default_is_the_best_network_in_int8_and_on_the_firmware_its_own():
     found = enhance.choose_backend(None, None, None)()
     assert (found.name, found.num_bands) == ("tflm", 256)
     assert enhance.default_preset("firmware") == "nano"
-    assert {enhance.default_preset(kind) for kind in (None, "keras", "tflite")} == {"base"}
+    assert {enhance.default_preset(kind) for kind in (None, "keras", "tflite")} == {"small"}
 
 
 def test_unknown_preset_is_named():

@@ -124,7 +124,7 @@ def test_earlier_scores_join_the_table(monkeypatch, data, tmp_path):
     scores = f"--scores={first / 'scores.csv'}"
     _run(monkeypatch, *_flags(data, second), "--system=again=nano", scores)
     systems = {e["system"] for e in json.loads((second / "scores.json").read_text())["summary"]}
-    assert systems == {"noisy", "again", "base (tflm)"}
+    assert systems == {"noisy", "again", "small (tflm)"}
 
 
 def test_noisy_clips_are_written_once_and_replace_nothing(monkeypatch, data, tmp_path):
