@@ -107,14 +107,14 @@ def test_second_run_reuses_the_rows_and_adds_a_folder(monkeypatch, data, tmp_pat
         _run(monkeypatch, f"--data={data}", "--benchmark=vbdemand96", f"--write_noisy={theirs}")
         == 0
     )
-    specs = ("--system=base", f"--system=theirs={theirs}", "--baseline=theirs")
+    specs = ("--system=small", f"--system=theirs={theirs}", "--baseline=theirs")
     _run(monkeypatch, *_flags(data, output), *specs)
     assert (output / "rows.jsonl").read_text().splitlines()[:6] == lines
     result = json.loads((output / "scores.json").read_text())
     assert len((output / "rows.jsonl").read_text().splitlines()) == 9
     against = {e["system"]: e for e in result["comparisons"] if e["group"] == "all"}
     assert against["noisy"]["pesq_wb"]["difference"] == pytest.approx(0.0, abs=0.01)
-    assert against.keys() == {"noisy", "base (tflm)"}
+    assert against.keys() == {"noisy", "small (tflm)"}
 
 
 @pytest.mark.usefixtures("quick_opinion")
@@ -145,7 +145,7 @@ def test_split_without_recordings_is_an_error(monkeypatch, tmp_path):
 
 
 def test_misspelt_baseline_is_refused_before_anything_is_scored(monkeypatch, data, tmp_path):
-    with pytest.raises(ValueError, match=r"Received 'nosy'; there are noisy, base \(tflm\)"):
+    with pytest.raises(ValueError, match=r"Received 'nosy'; there are noisy, small \(tflm\)"):
         _run(monkeypatch, *_flags(data, tmp_path / "out"), "--baseline=nosy")
     assert not Path(tmp_path / "out").exists()
 
