@@ -162,6 +162,15 @@ def test_a_recurrence_on_the_grid_is_that_of_every_position_by_itself():
             np.testing.assert_allclose(hidden[0, frame, position], state, atol=1e-5)
 
 
+@pytest.mark.parametrize("dilations", [(), (1,), (2, 0)])
+@pytest.mark.parametrize("recurrent_channels", [0, 5])
+def test_the_bottleneck_ends_with_the_layer_of_its_name(dilations, recurrent_channels):
+    core = BUILDERS["grid"](bottleneck_dilations=dilations, recurrent_channels=recurrent_channels)
+    last = core.get_layer("bottleneck").output
+    assert last.shape[2:] == (1, recurrent_channels or 6)
+    assert core.get_layer("spread_conv").input is last
+
+
 def test_a_block_of_frames_needs_a_distance():
     with pytest.raises(ValueError, match=r"at least one. Received dilations=\(1, 0\)"):
         BUILDERS["tcn"](dilations=(1, 0))

@@ -120,3 +120,14 @@ def test_loading_another_kind_of_model_says_what_it_is(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match=r"must hold a SpeechEnhancer\. .*with a Sequential\."):
         load_enhancer(tmp_path / "other.keras")
+
+
+def test_file_from_before_recurrences_has_none():
+    size = {"num_bands": 32, "bands_per_position": 4, "channels": 8, "dilations": (1,)}
+    size |= {"bottleneck_channels": 8, "bottleneck_dilations": (1,), "recurrent_channels": 0}
+    model = build("small", **size)
+    config = model.get_config()
+    del config["size"]["recurrent_channels"]
+    former = SpeechEnhancer.from_config(config)
+    assert former.size == model.size
+    assert [w.shape for w in former.step_graph().weights] == [w.shape for w in model.core.weights]
