@@ -33,8 +33,10 @@ PROBE = np.concatenate([np.zeros(2 * SECOND), 0.3 * NOISE]).astype(np.float32)
 
 
 RECURRENT = {"small"}
-VOICE = sum(np.sin(2 * np.pi * 140 * k * np.arange(4 * SECOND) / 16000) / k for k in range(1, 12))
-VOICE = 0.1 * VOICE * np.clip(np.sin(2 * np.pi * 2.5 * np.arange(4 * SECOND) / 16000), 0, None)
+VOICE_TIME_S = np.arange(4 * SECOND) / 16000
+SYLLABLES = np.clip(np.sin(2 * np.pi * 2.5 * VOICE_TIME_S), 0, None)
+HARMONICS = [np.sin(2 * np.pi * 140 * k * VOICE_TIME_S) / k for k in range(1, 12)]
+VOICE = 0.1 * np.sum(HARMONICS, axis=0) * SYLLABLES
 HISS = 0.05 * np.random.default_rng(1).normal(size=4 * SECOND)
 
 

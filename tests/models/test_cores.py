@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -165,7 +166,9 @@ def test_a_recurrence_on_the_grid_is_that_of_every_position_by_itself():
 @pytest.mark.parametrize("dilations", [(), (1,), (2, 0)])
 @pytest.mark.parametrize("recurrent_channels", [0, 5])
 def test_the_bottleneck_ends_with_the_layer_of_its_name(dilations, recurrent_channels):
-    core = BUILDERS["grid"](bottleneck_dilations=dilations, recurrent_channels=recurrent_channels)
+    sizes: dict[str, Any] = {"bottleneck_dilations": dilations}
+    sizes["recurrent_channels"] = recurrent_channels
+    core = BUILDERS["grid"](**sizes)
     last = core.get_layer("bottleneck").output
     assert last.shape[2:] == (1, recurrent_channels or 6)
     assert core.get_layer("spread_conv").input is last
