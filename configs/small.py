@@ -6,7 +6,8 @@ lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 
-EARLIER held, where they fit, the weights of the preset before, which had no recurrences.
+EARLIER held, where they fit, the weights of the preset before, which had no recurrences; nothing in
+the package makes that file. As it ran, the first command was `supervised` with overrides.
 """
 
 from dataclasses import replace
