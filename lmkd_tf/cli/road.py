@@ -45,7 +45,10 @@ _NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 STAGES = tuple(_NEEDS)
 # Beside the road: one network on its own.
-_NEEDS["network"] = ((), ("data", "loss", "network", "network_start", "network_training"))
+_NEEDS["network"] = (
+    (),
+    ("data", "loss", "network", "network_start", "network_start_is_partial", "network_training"),
+)
 COMMANDS = {
     "network": "lmkd-train",
     "teacher": "lmkd-train",
@@ -61,6 +64,7 @@ _LATER_SETTINGS = {
     "metric_weight": 0.0,
     **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
     "room_tone_probability": 0.0,
+    "network_start_is_partial": False,
     "codecs": ("ulaw", "vorbis"),
     **dict.fromkeys(("bands_per_position", "encoder_channels", "squeeze_channels")),
     **dict.fromkeys(("bottleneck_channels", "bottleneck_dilations", "recurrent_channels")),
@@ -212,7 +216,7 @@ class Road:
         for name in {"student_start", "network_start"} & parts.keys():
             start = parts.pop(name)
             parts |= {name: sha256_of(start)} if start else {}
-        parts = {name: _without_later(part) for name, part in parts.items()}
+        parts = _without_later(parts)
         version = lmkd_tf.__version__
         return {**parts, "corpus": digest_of(self.audio.corpus), "version": version}
 

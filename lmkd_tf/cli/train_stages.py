@@ -228,7 +228,9 @@ def train_network(
         callbacks: Callbacks for `fit`, such as progress.
     """
     network = build_seeded(config.network, config)
-    if config.network_start:
+    if config.network_start and config.network_start_is_partial:
+        _start_where_it_fits(network, config.network_start)
+    elif config.network_start:
         _start_from(network, config.network_start)
     _fit_alone(network, config, audio, folder / "network.keras", config.network_training, callbacks)
 
@@ -296,6 +298,29 @@ def _start_from(network: SpeechEnhancer, path: str) -> None:
             "`network` to the network of that file."
         )
     network.core.set_weights(weights)
+
+
+def _start_where_it_fits(network: SpeechEnhancer, path: str) -> None:
+    """Gives a network the weights of those layers of another that are like its own."""
+    others = {layer.name: layer.get_weights() for layer in load_enhancer(path).core.layers}
+    own = [layer for layer in network.core.layers if layer.weights]
+    fitting = [
+        layer
+        for layer in own
+        if _shapes(layer.get_weights()) == _shapes(others.get(layer.name, []))
+    ]
+    if not fitting:
+        raise ValueError(
+            "`network_start` must have layers in common with the network that starts from it. "
+            f"Received {path} with none. Leave `network_start` empty to start from random weights."
+        )
+    for layer in fitting:
+        layer.set_weights(others[layer.name])
+    logging.info("%d of %d layers start from %s", len(fitting), len(own), path)
+
+
+def _shapes(weights: list[np.ndarray]) -> list[tuple[int, ...]]:
+    return [weight.shape for weight in weights]
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -515,6 +515,8 @@ class ExperimentConfig:
         distillation_training: Training of the student.
         network: Network that `lmkd-train --network` trains on its own.
         network_start: `.keras` file of the same network to start from, or `""`.
+        network_start_is_partial: Whether that file may hold another network, of which only the
+            layers of the same name and shape are taken; the others start from random weights.
         network_training: Training of that network.
         loss: Supervised loss.
         distill: Distillation objective.
@@ -533,6 +535,7 @@ class ExperimentConfig:
     distillation_training: TrainConfig = field(default_factory=TrainConfig)
     network: ModelConfig = field(default_factory=ModelConfig)
     network_start: str = ""
+    network_start_is_partial: bool = False
     network_training: TrainConfig = field(default_factory=TrainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
@@ -550,6 +553,12 @@ class ExperimentConfig:
             "`teacher` must be left alone when `teacher_preset` names a trained one.",
             f"teacher_preset={self.teacher_preset!r}, {self.teacher}",
             "Set teacher_preset to an empty text to train a teacher of your own.",
+        )
+        _require(
+            bool(self.network_start) or not self.network_start_is_partial,
+            "`network_start_is_partial` needs a `network_start`.",
+            "network_start=''",
+            "Name the file to start from.",
         )
         for name, train in (
             ("distillation_training", self.distillation_training),

@@ -13,6 +13,7 @@ from lmkd_tf.cli import stages, train_stages
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.cli.train_stages import Audio, build_network, save_model
 from lmkd_tf.config.schema import CompressConfig, ModelConfig, TrainConfig
+from lmkd_tf.models import build
 from lmkd_tf.models.enhancer import load_enhancer
 
 
@@ -204,6 +205,34 @@ def test_student_does_not_start_from_another_network(road, tmp_path):
     student = build_network(road.config.student, road.config)
     with pytest.raises(ValueError, match=r"same architecture and size .*other\.keras.*`student`"):
         train_stages._start_from(student, str(tmp_path / "other.keras"))
+
+
+def test_network_starts_from_the_layers_that_fit_it(tmp_path):
+    size = {"num_bands": 32, "channels": 8, "bottleneck_channels": 16}
+    former = build("nano", dilations=(1, 2), bottleneck_dilations=(), **size)
+    former.core.set_weights([w + 0.5 for w in former.core.get_weights()])
+    save_model(former, tmp_path / "former.keras")
+    network = build("nano", dilations=(1, 0), bottleneck_dilations=(), **size)
+    own = network.core.get_layer("block_2_recurrence").get_weights()
+    time = network.core.get_layer("block_2_time_conv").get_weights()
+    train_stages._start_where_it_fits(network, str(tmp_path / "former.keras"))
+    for layer in ("encoder_conv", "block_1_time_conv", "block_2", "mask_logits"):
+        kept = network.core.get_layer(layer).get_weights()
+        for a, b in zip(kept, former.core.get_layer(layer).get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    # A kernel of three frames is none of one, and the former network has no recurrence.
+    np.testing.assert_array_equal(
+        network.core.get_layer("block_2_time_conv").get_weights()[0], time[0]
+    )
+    for a, b in zip(network.core.get_layer("block_2_recurrence").get_weights(), own, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_network_does_not_start_from_one_without_anything_in_common(tmp_path):
+    save_model(build("gru"), tmp_path / "other.keras")
+    network = build("nano", num_bands=32, channels=8)
+    with pytest.raises(ValueError, match=r"layers in common .*other\.keras with none\. Leave"):
+        train_stages._start_where_it_fits(network, str(tmp_path / "other.keras"))
 
 
 def test_student_is_left_alone_where_there_is_nothing_to_prune(road, tmp_path):

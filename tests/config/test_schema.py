@@ -278,3 +278,8 @@ def test_metric_discriminator_is_for_networks_without_a_teacher(changes):
 def test_negative_weight_of_the_metric_discriminator_is_refused():
     with pytest.raises(ValueError, match=r"`metric_weight` must not be negative\. Received -1"):
         TrainConfig(metric_weight=-1.0)
+
+
+def test_a_partial_start_needs_a_file():
+    with pytest.raises(ValueError, match=r"needs a `network_start`\. .*Name the file"):
+        ExperimentConfig(network_start_is_partial=True)
