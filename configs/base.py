@@ -2,9 +2,11 @@
 r"""The shipped preset `base`: the teacher of `small`, and a student like the others in int8.
 
 lmkd-train --config=base --network=base --data=FOLDER --workdir=runs/base \
-        --override=network_start=EARLIER.keras
+        --override=network_start=EARLIER.keras --override=network_start_is_partial=true
 lmkd-quickstart --config=base --data=FOLDER --workdir=runs/base_int8 \
         --override=student_start=runs/base/network/network.keras
+
+EARLIER is the preset before, which had no recurrences (commit c0ddb70).
 """
 
 from dataclasses import replace
@@ -21,7 +23,7 @@ def get_config() -> ExperimentConfig:
         name="base",
         student=ModelConfig("base"),
         network=ModelConfig("base"),
-        network_training=replace(nano.network_training, epochs=13, learning_rate=0.0015),
+        network_training=replace(nano.network_training, epochs=10, learning_rate=0.0025),
         distill=replace(nano.distill, method="no_kd"),
         distillation_training=replace(nano.distillation_training, epochs=1),
     )
