@@ -23,6 +23,7 @@ def get_config() -> ExperimentConfig:
         name="base",
         student=ModelConfig("base"),
         network=ModelConfig("base"),
+        loss=replace(nano.loss, magnitude_asymmetry=0.0),
         network_training=replace(nano.network_training, epochs=10, learning_rate=0.0025),
         distill=replace(nano.distill, method="no_kd"),
         distillation_training=replace(nano.distillation_training, epochs=1),

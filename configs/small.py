@@ -26,6 +26,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("base"),
         student=ModelConfig("small"),
         network=ModelConfig("small"),
+        loss=replace(nano.loss, magnitude_asymmetry=0.0),
         network_training=replace(nano.network_training, epochs=15, learning_rate=0.0025),
         # A recurrence learns from long crops to go on for longer (docs/compress.md).
         data=replace(nano.data, crop_seconds=6.0),

@@ -65,6 +65,7 @@ _LATER_SETTINGS = {
     **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
     "room_tone_probability": 0.0,
     "network_start_is_partial": False,
+    "magnitude_asymmetry": 0.0,
     "codecs": ("ulaw", "vorbis"),
     **dict.fromkeys(("bands_per_position", "encoder_channels", "squeeze_channels")),
     **dict.fromkeys(("bottleneck_channels", "bottleneck_dilations", "recurrent_channels")),

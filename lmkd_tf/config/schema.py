@@ -312,6 +312,8 @@ class LossConfig:
     Args:
         exponent: Magnitude compression, in (0, 1].
         magnitude_weight: Weight of the compressed magnitudes.
+        magnitude_asymmetry: From -1, where only what is too loud counts among them, to 1, where
+            only what is too soft does.
         complex_weight: Weight of the compressed spectra.
         si_sdr_weight: Weight of SI-SDR, per dB.
         waveform_weight: Weight of the absolute error of the samples.
@@ -326,10 +328,17 @@ class LossConfig:
     si_sdr_weight: float = 0.01
     waveform_weight: float = 0.0
     resolutions: tuple[int, ...] = ()
+    magnitude_asymmetry: float = 0.0
     pesq_shaped_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
+        _require(
+            -1.0 <= self.magnitude_asymmetry <= 1.0,
+            "`loss.magnitude_asymmetry` must lie in [-1, 1].",
+            f"{self.magnitude_asymmetry}",
+            "Use 0.0 to weigh both directions alike.",
+        )
+        for name in set(self.__dataclass_fields__) - {"magnitude_asymmetry"}:
             value = getattr(self, name)
             _require(
                 min(value, default=0) >= 0 if isinstance(value, tuple) else value >= 0,

@@ -21,7 +21,10 @@ class SpeechLoss(keras.losses.Loss):
     `|S|^c` and the phase of S. The spectral terms and the last one are those of CMGAN's
     generator loss (Cao et al., 2022) without its discriminator; the weights are
     reconstructed. With `resolutions` the spectral part is the mean over several transforms,
-    after the multi-resolution loss of Yamamoto et al. (arXiv 1910.11480); *sketch*.
+    after the multi-resolution loss of Yamamoto et al. (arXiv 1910.11480); *sketch*. With
+    `magnitude_asymmetry` a, the squares of the first term count 1 + a times where speech is
+    lost and 1 - a times where noise is left, after the asymmetric loss of VoiceFilter-Lite
+    (Wang et al., arXiv 2009.04323); *sketch*.
 
     Args:
         stft: Frame of the transform; a `StftConfig` or its fields as a dict.
@@ -31,6 +34,7 @@ class SpeechLoss(keras.losses.Loss):
         si_sdr_weight: w_si_sdr, per dB.
         waveform_weight: w_wave.
         resolutions: Windows of further transforms in samples, each with half as hop.
+        magnitude_asymmetry: a, in [-1, 1].
 
     Input shape:
         `y_true` and `y_pred`: clean and enhanced speech in [-1, 1], `(B, N)`.
@@ -39,10 +43,11 @@ class SpeechLoss(keras.losses.Loss):
         `call` returns one value per example, `(B,)`.
 
     Raises:
-        ValueError: If the exponent, the waveform's weight or a window is out of range.
+        ValueError: If the exponent, the waveform's weight, a window or the asymmetry is out of
+            range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the terms of a loss
         self,
         stft: StftConfig | dict | None = None,
         exponent: float = 0.3,
@@ -51,10 +56,11 @@ class SpeechLoss(keras.losses.Loss):
         si_sdr_weight: float = 0.01,
         waveform_weight: float = 0.0,
         resolutions: Sequence[int] = (),
+        magnitude_asymmetry: float = 0.0,
         **kwargs,
     ):
         super().__init__(**{"name": "speech_loss", **kwargs})
-        _check(exponent, waveform_weight, resolutions)
+        _check(exponent, waveform_weight, resolutions, magnitude_asymmetry)
         self.stft = StftConfig(**stft) if isinstance(stft, dict) else stft or StftConfig()
         self.exponent = exponent
         self.magnitude_weight = magnitude_weight
@@ -62,6 +68,7 @@ class SpeechLoss(keras.losses.Loss):
         self.si_sdr_weight = si_sdr_weight
         self.waveform_weight = waveform_weight
         self.resolutions = tuple(resolutions)
+        self.magnitude_asymmetry = magnitude_asymmetry
 
     def call(self, y_true, y_pred):
         """Computes the loss per example, shape `(B,)`."""
@@ -82,19 +89,27 @@ class SpeechLoss(keras.losses.Loss):
         """Returns the constructor arguments as plain values."""
         frame = {name: getattr(self.stft, name) for name in self.stft.__dataclass_fields__}
         names = ("exponent", "magnitude_weight", "complex_weight", "si_sdr_weight")
-        own = {name: getattr(self, name) for name in (*names, "waveform_weight")}
+        names += ("waveform_weight", "magnitude_asymmetry")
+        own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), "stft": frame, **own, "resolutions": list(self.resolutions)}
 
     def _spectral_error(self, y_true, y_pred, frame: StftConfig):
         """Weighted magnitude and complex error with one transform, `(B,)`."""
         clean_magnitude, clean = compress(stft(y_true, frame), self.exponent)
         magnitude, enhanced = compress(stft(y_pred, frame), self.exponent)
-        magnitude_error = ops.mean(ops.square(clean_magnitude - magnitude), axis=(1, 2))
+        lost = clean_magnitude - magnitude
+        squares = (1.0 + self.magnitude_asymmetry * ops.sign(lost)) * ops.square(lost)
+        magnitude_error = ops.mean(squares, axis=(1, 2))
         complex_error = ops.mean(ops.sum(ops.square(clean - enhanced), axis=-1), axis=(1, 2))
         return self.magnitude_weight * magnitude_error + self.complex_weight * complex_error
 
 
-def _check(exponent, waveform_weight, resolutions) -> None:
+def _check(exponent, waveform_weight, resolutions, magnitude_asymmetry) -> None:
+    if not -1.0 <= magnitude_asymmetry <= 1.0:
+        raise ValueError(
+            "`magnitude_asymmetry` must lie in [-1, 1]. "
+            f"Received magnitude_asymmetry={magnitude_asymmetry}. Use 0.0 for none."
+        )
     if not 0.0 < exponent <= 1.0:
         raise ValueError(
             "`exponent` must lie in (0, 1]. "

@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.config.schema import LossConfig, StftConfig
 from lmkd_tf.distill.losses import SpeechLoss
 
 FRAME = StftConfig(window_length=64, hop_length=32, fft_length=64)
@@ -74,6 +74,26 @@ def test_waveform_term_adds_to_the_others():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_asymmetry_weighs_lost_speech_and_noise_that_is_left():
+    speech, enhanced = signals()
+    expected = []
+    for s, y in zip(speech.astype(np.float64), enhanced.astype(np.float64), strict=True):
+        lost = np.abs(spectrum_of(s)) ** 0.5 - np.abs(spectrum_of(y)) ** 0.5
+        assert (lost > 0).any()
+        assert (lost < 0).any()
+        expected.append(10 * np.mean(np.where(lost > 0, 1.4, 0.6) * lost**2))
+    loss = SpeechLoss(FRAME, 0.5, 1.0, 0.0, 0.0, magnitude_asymmetry=0.4)
+    np.testing.assert_allclose(loss.call(speech, enhanced), expected, rtol=2e-3)
+
+
+def test_asymmetry_out_of_range_is_refused():
+    message = r"`magnitude_asymmetry` must lie in \[-1, 1\]\. Received .*=1\.5\. Use 0\.0"
+    with pytest.raises(ValueError, match=message):
+        SpeechLoss(magnitude_asymmetry=1.5)
+    with pytest.raises(ValueError, match=r"`loss\.magnitude_asymmetry` must lie in \[-1, 1\]"):
+        LossConfig(magnitude_asymmetry=-1.5)
+
+
 def test_resolutions_average_the_spectral_terms_and_leave_the_others_alone():
     speech, enhanced = signals()
     loss = SpeechLoss(FRAME, 0.5, 0.7, 0.3, 0.01, resolutions=(32, 256))
@@ -112,7 +132,13 @@ def test_loss_is_finite_in_silence():
 
 def test_loss_survives_its_config():
     loss = SpeechLoss(
-        FRAME, 0.4, magnitude_weight=0.1, complex_weight=0.2, waveform_weight=0.3, resolutions=(32,)
+        FRAME,
+        0.4,
+        magnitude_weight=0.1,
+        complex_weight=0.2,
+        waveform_weight=0.3,
+        resolutions=(32,),
+        magnitude_asymmetry=0.1,
     )
     restored = keras.losses.deserialize(keras.losses.serialize(loss))
     assert isinstance(restored, SpeechLoss)
