@@ -2,7 +2,8 @@
 r"""The shipped preset `base`: the teacher of `small`, and a student like the others in int8.
 
 lmkd-train --config=base --network=base --data=FOLDER --workdir=runs/base \
-        --override=network_start=EARLIER.keras --override=network_start_is_partial=true
+        --override=data.crop_seconds=2 --override=network_start=EARLIER.keras \
+        --override=network_start_is_partial=true
 lmkd-quickstart --config=base --data=FOLDER --workdir=runs/base_int8 \
         --override=student_start=runs/base/network/network.keras
 
@@ -11,20 +12,23 @@ EARLIER is the preset before, which had no recurrences (commit c0ddb70).
 
 from dataclasses import replace
 
-from configs.nano import get_config as get_nano
+from configs.small import get_config as get_small
 from lmkd_tf.config.schema import ExperimentConfig, ModelConfig
 
 
 def get_config() -> ExperimentConfig:
-    """Returns the road of `nano` for the largest student, which has nobody to learn from."""
-    nano = get_nano()
+    """Returns the road of `small` for the largest student, which has nobody to learn from."""
+    small = get_small()
+    quantization = replace(small.compress.quantization, steps_per_epoch=200)
     return replace(
-        nano,
+        small,
         name="base",
+        teacher_preset="small",  # a trained network that is not asked
+        teacher=ModelConfig("small"),
         student=ModelConfig("base"),
         network=ModelConfig("base"),
-        loss=replace(nano.loss, magnitude_asymmetry=0.0),
-        network_training=replace(nano.network_training, epochs=10, learning_rate=0.0025),
-        distill=replace(nano.distill, method="no_kd"),
-        distillation_training=replace(nano.distillation_training, epochs=1),
+        network_training=replace(small.network_training, epochs=10),
+        distill=replace(small.distill, method="no_kd"),
+        distillation_training=replace(small.distillation_training, steps_per_epoch=150),
+        compress=replace(small.compress, quantization=quantization),
     )
