@@ -43,8 +43,8 @@ Trained on read speech in few languages; not tested for fairness over age, accen
 Scores are plain means over clips; in brackets 95 % bootstrap intervals. `test` is the held-out
 split of the training corpora (other speakers and noises), `vbdemand96` 96 utterances of the
 VoiceBank+DEMAND test set, of which nothing was trained on. A PESQ-shaped term was part of the loss.
-Where an earlier preset is named, training went on from its weights: of `small`, which had no
-recurrences then, from those that fit.
+Where an earlier preset is named, training went on from its weights: where `small` and `base` had
+no recurrences yet, from those that fit.
 """
 
 
