@@ -32,7 +32,7 @@ DIFFICULT = {
 PROBE = np.concatenate([np.zeros(2 * SECOND), 0.3 * NOISE]).astype(np.float32)
 
 
-RECURRENT = {"small"}
+RECURRENT = {"base", "small"}
 VOICE_TIME_S = np.arange(4 * SECOND) / 16000
 SYLLABLES = np.clip(np.sin(2 * np.pi * 2.5 * VOICE_TIME_S), 0, None)
 HARMONICS = [np.sin(2 * np.pi * 140 * k * VOICE_TIME_S) / k for k in range(1, 12)]
