@@ -27,7 +27,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("small"),
         student=ModelConfig("base"),
         network=ModelConfig("base"),
-        network_training=replace(small.network_training, epochs=10),
+        network_training=replace(small.network_training, epochs=10, learning_rate=0.0025),
         distill=replace(small.distill, method="no_kd"),
         distillation_training=replace(small.distillation_training, steps_per_epoch=150),
         compress=replace(small.compress, quantization=quantization),

@@ -5,6 +5,9 @@ lmkd-train --config=nano --network=nano --data=FOLDER --workdir=runs/nano \
         --override=network_start=EARLIER.keras
 lmkd-quickstart --config=nano --data=FOLDER --workdir=runs/nano_int8 \
         --override=student_start=runs/nano/network/network.keras
+
+As it ships, both ran with `loss.magnitude_asymmetry=0` (commit c0ddb70), and then the second once
+more, from the student of the first time.
 """
 
 from dataclasses import replace
