@@ -4,6 +4,7 @@ import shutil
 from collections import namedtuple
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,7 +209,7 @@ def test_student_does_not_start_from_another_network(road, tmp_path):
 
 
 def test_network_starts_from_the_layers_that_fit_it(tmp_path):
-    size = {"num_bands": 32, "channels": 8, "bottleneck_channels": 16}
+    size: dict[str, Any] = {"num_bands": 32, "channels": 8, "bottleneck_channels": 16}
     former = build("nano", dilations=(1, 2), bottleneck_dilations=(), **size)
     former.core.set_weights([w + 0.5 for w in former.core.get_weights()])
     save_model(former, tmp_path / "former.keras")
