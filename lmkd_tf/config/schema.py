@@ -312,12 +312,12 @@ class LossConfig:
     Args:
         exponent: Magnitude compression, in (0, 1].
         magnitude_weight: Weight of the compressed magnitudes.
-        magnitude_asymmetry: From -1, where only what is too loud counts among them, to 1, where
-            only what is too soft does.
         complex_weight: Weight of the compressed spectra.
         si_sdr_weight: Weight of SI-SDR, per dB.
         waveform_weight: Weight of the absolute error of the samples.
         resolutions: Windows of further transforms, in samples.
+        magnitude_asymmetry: From -1, where among the magnitudes only what is too loud counts, to
+            1, where only what is too soft does.
         pesq_shaped_weight: Weight of `PesqShapedLoss`. Scores of networks trained with
             it never go into one column with those of others.
     """
