@@ -338,7 +338,7 @@ class LossConfig:
             f"{self.magnitude_asymmetry}",
             "Use 0.0 to weigh both directions alike.",
         )
-        for name in set(self.__dataclass_fields__) - {"magnitude_asymmetry"}:
+        for name in (n for n in self.__dataclass_fields__ if n != "magnitude_asymmetry"):
             value = getattr(self, name)
             _require(
                 min(value, default=0) >= 0 if isinstance(value, tuple) else value >= 0,

@@ -28,7 +28,7 @@ DIFFICULT = {
     "impulses": np.where(TIME % 4000, 0.0, 1.0),
 }
 # Two seconds of silence outlast the memory of frames, so what follows starts afresh. A recurrence
-# holds on to what it heard; `small` has one.
+# holds on to what it heard; `base` and `small` have some.
 PROBE = np.concatenate([np.zeros(2 * SECOND), 0.3 * NOISE]).astype(np.float32)
 
 
