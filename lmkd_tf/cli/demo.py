@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from lmkd_tf.cli.common import run_program
-from lmkd_tf.cli.enhance import DEVICE_PRESET, choose_backend, define_system_flags
+from lmkd_tf.cli.enhance import choose_backend, default_preset, define_system_flags
 
 FLAGS = ("preset", "model", "backend", "host", "port", "max_streams")
 _LOOPBACK = {"127.0.0.1": ("127.0.0.1", "localhost"), "localhost": ("127.0.0.1", "localhost")}
@@ -45,13 +45,13 @@ def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> in
     _check_packages()
     from lmkd_tf.demo.server import Demo, Limits, open_socket, server_of
 
-    preset = values.preset or (None if values.model else DEVICE_PRESET)
-    make_backend = choose_backend(preset, values.model, values.backend)
+    _check_host(values.host)
+    make_backend = choose_backend(values.preset, values.model, values.backend)
     make_backend()  # a network that cannot be opened is an error now, not on the page
     socket = open_socket(values.host, values.port)
     port = socket.getsockname()[1]
     hosts = [f"{name}:{port}" for name in _LOOPBACK.get(values.host, (values.host,))]
-    name = values.model or preset or DEVICE_PRESET
+    name = values.model or values.preset or default_preset(values.backend)
     demo = Demo(make_backend, name, hosts, Limits(num_streams=values.max_streams))
     sys.stdout.write(f"Open http://{hosts[0]}/?token={demo.token}\nCtrl-C ends it.\n")
     sys.stdout.flush()
@@ -78,6 +78,15 @@ def run() -> None:
     """Entry point of the console script."""
     define_flags()
     run_program(main, __doc__ or "", FLAGS)
+
+
+def _check_host(host: str) -> None:
+    """Refuses all addresses at once: the page is served under the one name that it knows."""
+    if host in ("", "0.0.0.0", "::", "*"):
+        raise ValueError(
+            "The demo listens on one address, the one that browsers open. "
+            f"Received --host={host!r}, which is all of them. Give one address of this machine."
+        )
 
 
 def _check_packages() -> None:

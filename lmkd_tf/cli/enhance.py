@@ -133,7 +133,7 @@ def define_system_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "preset",
         None,
         f"Network that ships with the package (default {DEFAULT_PRESET}; {DEVICE_PRESET} for the "
-        "firmware back-end and for the page).",
+        "firmware back-end).",
         flag_values=values,
     )
     flags.DEFINE_string(

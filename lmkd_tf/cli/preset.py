@@ -11,6 +11,7 @@ work directory whose `network` the student went on from; its training goes into 
 Where that went on from an earlier preset, `--before` is the record of that one.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> None:
     # A path of this machine says nothing elsewhere; the settings hold the file's digest.
     for start in ("student_start", "network_start"):
         record["config"][start] = Path(record["config"].get(start, "")).name
+    record["command"] = public_command(record.get("command", ""))
     network = record["config"][role]
     name = network["architecture"]
     write_weights(load_enhancer(folders[0] / f"{role}.keras"), output / f"{name}.npz")
@@ -69,11 +71,25 @@ def _training_of(workspace: Any, stage: str) -> dict[str, Any]:
     from lmkd_tf.cli.training import read_history
 
     folder = workspace.folder(stage)
+    record = read_json(folder / "record.json")
+    run = {k: record.get(k) for k in ("command", "git_commit", "machine", "versions")}
+    run["command"] = public_command(run["command"] or "")
     return {
         "seconds": workspace.seconds(stage),
+        "run": run,
         "settings": read_json(folder / "stage.json")["settings"],
         "last_epoch": {k: v[-1] for k, v in read_history(folder).items()},
     }
+
+
+def public_command(command: str) -> str:
+    """Returns a command without the folders of this machine, which say nothing elsewhere.
+
+    Example:
+        >>> public_command("lmkd-train --data=/home/me/corpus --override=network_start=/a/b.keras")
+        'lmkd-train --data=corpus --override=network_start=b.keras'
+    """
+    return re.sub(r"(^|[=,\s'\"])/(?:[^=,\s'\"]*/)?", r"\1", command)
 
 
 def _start_of(student: dict[str, Any], workdir: Path) -> dict[str, Any]:

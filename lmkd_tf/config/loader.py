@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -142,10 +143,11 @@ def resolve_record(config: ExperimentConfig) -> dict[str, Any]:
         config: Resolved configuration of the run.
 
     Returns:
-        Entries `config`, `seed`, `versions`, `python`, `machine` and
+        Entries `command`, `config`, `seed`, `versions`, `python`, `machine` and
         `git_commit` (None outside a git checkout of this project).
     """
     return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config": to_dict(config),
         "seed": config.seed,
         "versions": package_versions(),

@@ -179,7 +179,12 @@
         if (waiting > MAX_WAITING_HOPS) this.drop();
         else this.send(asInt16(data));
       };
-      this.context.createMediaStreamSource(this.media).connect(collector);
+      try {
+        this.context.createMediaStreamSource(this.media).connect(collector);
+      } catch (error) {
+        if (error.name !== "NotSupportedError") throw error;
+        throw new Error("This browser does not bring the microphone to 16 kHz (Firefox). Choose a recording, or use Chromium.");
+      }
       say("Listening.");
     }
 

@@ -11,6 +11,7 @@ import importlib.resources
 import json
 import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -29,7 +30,7 @@ from lmkd_tf.demo.stream import MAX_ATTENUATION_LIMIT_DB, Stream
 from lmkd_tf.evaluate.streaming import Backend
 
 # Close codes of WebSockets (RFC 6455 and its registry).
-BAD_MESSAGE, TRY_LATER, TIMED_OUT = 1003, 1013, 1001
+BAD_MESSAGE, TRY_LATER, TIMED_OUT, FAILED = 1003, 1013, 1001, 1011
 MAX_MESSAGE_BYTES = 4096
 
 
@@ -41,7 +42,7 @@ class Limits:
         num_streams: Streams at once; further ones are told to come back later.
         idle_seconds: A stream that sends nothing for so long is ended.
         send_seconds: A stream that takes nothing for so long is ended.
-        stream_seconds: Longest stream, in seconds of audio.
+        stream_seconds: Longest stream, in seconds of audio and on the clock.
     """
 
     num_streams: int = 4
@@ -118,31 +119,40 @@ class Demo:
             self.num_active -= 1
 
     async def _serve(self, websocket: WebSocket) -> None:
-        backend = self._free.pop() if self._free else await asyncio.to_thread(self._make_backend)
         try:
-            await self._run(websocket, Stream(backend))
+            backend = (
+                self._free.pop() if self._free else await asyncio.to_thread(self._make_backend)
+            )
+            await self._answer(websocket, Stream(backend))
+        except (RuntimeError, OSError) as error:  # a back-end that failed is not used again
+            await self._end(websocket, FAILED, f"The network failed: {error}")
+        else:
+            self._free.append(backend)
+
+    async def _answer(self, websocket: WebSocket, stream: Stream) -> None:
+        """Runs a stream to its end; what the listener does wrong ends it with the reason."""
+        try:
+            await self._run(websocket, stream)
         except ValueError as error:
             await self._end(websocket, BAD_MESSAGE, str(error))
         except TimeoutError as error:
             await self._end(websocket, TIMED_OUT, str(error) or "The stream stood still.")
         except WebSocketDisconnect:
             pass
-        finally:
-            self._free.append(backend)
 
     async def _run(self, websocket: WebSocket, stream: Stream) -> None:
         frame = {"sample_rate_hz": stream.sample_rate_hz, "hop_length": stream.hop_length}
         await self._send(websocket, json.dumps(frame))
         max_hops = self.limits.stream_seconds * stream.sample_rate_hz / stream.hop_length
-        num_hops = 0
+        num_hops, end_s = 0, time.monotonic() + self.limits.stream_seconds
         while True:
             message = await asyncio.wait_for(websocket.receive(), self.limits.idle_seconds)
             if message["type"] == "websocket.disconnect":
                 return
+            num_hops += message.get("bytes") is not None
+            if num_hops > max_hops or time.monotonic() > end_s:
+                raise TimeoutError("The stream has lasted as long as it may. Open another.")
             if message.get("bytes") is not None:
-                num_hops += 1
-                if num_hops > max_hops:
-                    raise TimeoutError("The stream has lasted as long as it may. Open another.")
                 answer = await asyncio.to_thread(stream.process, message["bytes"])
                 await self._send(websocket, answer)
             elif "is_finished" in stream.change(message["text"]):

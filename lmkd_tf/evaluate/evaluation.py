@@ -62,23 +62,24 @@ def score_systems(
 
 
 def read_scores(
-    path: str | Path, clips: Sequence[EvaluationClip], noisy_rows: Sequence[dict[str, Any]]
+    path: str | Path, clips: Sequence[EvaluationClip], scored: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Reads scores per file that were computed before, here or elsewhere.
 
-    If they hold the noisy speech, its PESQ must be ours: so a narrow-band score, another
-    version of the files or another scorer is noticed.
+    They must hold the noisy speech with our PESQ: so a narrow-band score, another version of
+    the files or another scorer is noticed.
 
     Args:
         path: CSV file with the columns `system` (or `peer`), `file` and some of `METRICS`.
         clips: Clips of this evaluation; other files are left out.
-        noisy_rows: Our rows of the noisy speech.
+        scored: Rows so far, those of the noisy speech among them.
 
     Returns:
         Rows, without those of the noisy speech.
 
     Raises:
-        ValueError: If a column is missing, a system lacks a clip, or the scorers differ.
+        ValueError: If a column is missing, a system lacks a clip or has a name that is taken, or
+            the scorers differ.
         FileNotFoundError: If there is no such file.
     """
     source = Path(path)
@@ -98,8 +99,16 @@ def read_scores(
     by_name = {clip.name: clip for clip in clips}
     rows = [_row_of(r, by_name[r["file"]]) for r in records if r["file"] in by_name]
     _check_complete(rows, clips, source)
-    _check_scorer([row for row in rows if row["system"] == "noisy"], noisy_rows, source)
-    return [row for row in rows if row["system"] != "noisy"]
+    _check_scorer(_noisy(rows), _noisy(scored), source)
+    others = [row for row in rows if row["system"] != "noisy"]
+    taken = {row["system"] for row in others} & {row["system"] for row in scored}
+    if taken:
+        raise ValueError(
+            "Every system must have a name of its own. "
+            f"Received {', '.join(sorted(taken))} in {source}, which there is already. "
+            "Name what is scored now: --system=NAME=TARGET."
+        )
+    return others
 
 
 def write_results(
@@ -169,9 +178,19 @@ def _check_complete(
         )
 
 
+def _noisy(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["system"] == "noisy"]
+
+
 def _check_scorer(
     theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]], source: Path
 ) -> None:
+    if not any(row["pesq_wb"] is not None for row in theirs):
+        raise ValueError(
+            "Scores of another run must hold the PESQ of the noisy speech, which tells whether the "
+            f"scorers agree. Received {source} without a system `noisy`. "
+            "Score the noisy files there as well."
+        )
     known = {row["file"]: row["pesq_wb"] for row in ours}
     for row in theirs:
         own, other = known.get(row["file"]), row["pesq_wb"]

@@ -111,7 +111,7 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
     systems = _systems(summary)
     shipped = shipped or systems[-1]
     metrics = [m for m in METRICS if any(entry[m] for entry in summary)]
-    colors = {system: index for index, system in enumerate(systems[:_NUM_COLORS])}
+    colors = {system: index for index, system in enumerate(drawn_systems(systems, shipped))}
     stft = details.get("stft")
     frame = StftConfig(**stft) if isinstance(stft, Mapping) else StftConfig()
     quality = _quality(summary, models, published, frame)
@@ -134,6 +134,22 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         "script": _resource("report.js"),
     }
     write_text(path, Template(_resource("report.html")).substitute(parts))
+
+
+def drawn_systems(systems: Sequence[str], shipped: str) -> list[str]:
+    """Chooses the systems that are drawn and heard where there are more than colors.
+
+    Args:
+        systems: Names of all systems, the reference first.
+        shipped: The one that must not be left out.
+
+    Returns:
+        All of them, or the first ones and the shipped one.
+    """
+    if len(systems) <= _NUM_COLORS:
+        return list(systems)
+    others = [system for system in systems if system != shipped]
+    return [*others[: _NUM_COLORS - 1], shipped]
 
 
 def _resource(name: str) -> str:
@@ -349,7 +365,7 @@ def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
         "interval; charts draw it as a vertical line, or as an area if there are two systems."
     )
     if len({row["system"] for row in rows}) > _NUM_COLORS:
-        hint += f" The first {_NUM_COLORS} systems are drawn; the tables have all of them."
+        hint += f" {_NUM_COLORS} of the systems are drawn; the tables have all of them."
     num_undefined = sum(any(row.get(m, 0) is None for m in METRICS) for row in rows)
     if num_undefined:
         hint += f" In {num_undefined} of {len(rows)} rows a metric is undefined and left out."

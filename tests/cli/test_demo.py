@@ -33,6 +33,12 @@ def test_network_that_cannot_be_opened_is_an_error_before_a_port_is_taken():
         _run("--preset=huge")
 
 
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
+def test_all_addresses_at_once_are_refused(host):
+    with pytest.raises(ValueError, match=rf"Received --host='{host}', which is all of them"):
+        _run(f"--host={host}", "--port=0")
+
+
 def test_taken_port_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

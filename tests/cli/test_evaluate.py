@@ -127,6 +127,31 @@ def test_earlier_scores_join_the_table(monkeypatch, data, tmp_path):
     assert systems == {"noisy", "again", "small (tflm)"}
 
 
+@pytest.mark.usefixtures("quick_opinion")
+def test_earlier_scores_of_a_system_that_is_scored_again_are_refused(monkeypatch, data, tmp_path):
+    _run(monkeypatch, *_flags(data, tmp_path / "out"))
+    scores = f"--scores={tmp_path / 'out' / 'scores.csv'}"
+    before = (tmp_path / "out" / "scores.json").read_text()
+    with pytest.raises(ValueError, match=r"Received small \(tflm\) in .*NAME=TARGET"):
+        _run(monkeypatch, *_flags(data, tmp_path / "out"), scores)
+    assert (tmp_path / "out" / "scores.json").read_text() == before
+
+
+@pytest.mark.usefixtures("quick_opinion")
+def test_page_shows_the_network_named_last_with_its_cost(monkeypatch, data, tmp_path):
+    """`presets` are more systems than the page has room for; the last one must not be lost."""
+    _run(monkeypatch, *_flags(data, tmp_path / "out"), "--system=presets")
+    text = (tmp_path / "out" / "report.html").read_text()
+    cost = system_specs.describe_cost("small@tflm")
+    tiles, _, rest = text.partition("<audio")
+    assert "small (tflm)" in tiles
+    assert f"{cost['bytes'] / 1000:.1f}<small>kB</small>" in tiles
+    assert rest.count("small (tflm)</b>") >= 3  # a player of each clip
+    assert (
+        f'<tr class="shipped"><th scope="row">small (tflm)</th><td>{cost["parameters"]:,}' in rest
+    )
+
+
 def test_noisy_clips_are_written_once_and_replace_nothing(monkeypatch, data, tmp_path):
     arguments = (f"--data={data}", "--benchmark=vbdemand96", f"--write_noisy={tmp_path / 'n'}")
     assert _run(monkeypatch, *arguments) == 0
@@ -168,7 +193,7 @@ def test_system_and_preset_exclude_each_other(monkeypatch):
 
 
 def test_split_of_recordings_gives_the_configured_clips(shared_data):
-    clips = evaluate.read_clips(shared_data, "test", None)
+    clips, _ = evaluate.read_clips(shared_data, "test", None)
     assert len(clips) == 50
     assert {clip.snr_db for clip in clips} == {-5.0, 0.0, 5.0, 10.0, 15.0}
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lmkd_tf.cli.enhance import DEFAULT_PRESET
 from lmkd_tf.demo.server import Limits
 from lmkd_tf.evaluate.backends import open_backend
 from lmkd_tf.evaluate.enhance import enhance_file
@@ -20,6 +21,10 @@ from tests.demo.browser import wait_for
 
 _SAVED = """fetch(document.getElementById("save-%s").href).then(r => r.arrayBuffer())
   .then(b => btoa([...new Uint8Array(b)].map(x => String.fromCharCode(x)).join("")))"""
+
+_PICTURE = "document.getElementById('picture-%s').toDataURL()"
+_WIDTH = """(span => span.getBoundingClientRect().width /
+  span.parentElement.getBoundingClientRect().width)(document.querySelector("#meter-%s span"))"""
 
 
 @pytest.fixture
@@ -74,7 +79,7 @@ def _enhanced(samples, tmp_path):
     """What lmkd-enhance writes for these samples."""
     source, target = tmp_path / "source.wav", tmp_path / "target.wav"
     soundfile.write(source, samples, 16000)
-    network = preset_files("nano")["tflite"]
+    network = preset_files(DEFAULT_PRESET)["tflite"]
     enhance_file(source, target, lambda: open_backend("tflm", network), overwrite=True)
     return soundfile.read(target, dtype="int16")[0]
 
@@ -100,6 +105,21 @@ def test_sound_that_comes_back_is_what_lmkd_enhance_writes(program, open_browser
     own = (f"http://{base}", f"ws://{base}", "blob:", "data:")
     assert [a for a in browser.addresses() if not a.startswith(own)] == []
     assert browser.complaints() == []
+
+
+def test_levels_and_spectrograms_show_what_goes_in_and_comes_out(
+    serve, open_browser, voice, speechlike
+):
+    browser = open_browser()
+    browser.open(serve().page)
+    blank = [browser.value(_PICTURE % which) for which in ("in", "out")]
+    assert blank[0] == blank[1]
+    browser.choose_file("#file", voice)
+    wait_for(lambda: browser.value(_WIDTH % "in") > 0.1, "level that goes in")
+    wait_for(lambda: browser.value(_WIDTH % "out") > 0.05, "level that comes out")
+    wait_for(lambda: _state(browser) == "finished", "the end")
+    pictures = [browser.value(_PICTURE % which) for which in ("in", "out")]
+    assert len({blank[0], *pictures}) == 3
 
 
 def test_settings_reach_the_network(serve, open_browser, voice, tmp_path):

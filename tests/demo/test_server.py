@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import struct
+import time
 import urllib.error
 import urllib.request
 
@@ -214,6 +215,40 @@ def test_stream_has_a_longest_time(serve):
         for _ in range(4):
             connection.send(HOP)
         assert _farewell(connection)[1] == 1001
+
+
+def test_stream_without_audio_has_a_longest_time_as_well(serve):
+    with _open(serve(Limits(stream_seconds=0.5))) as connection:
+        connection.recv()
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(200):  # 20 s of changes of a setting, each in time
+                connection.send('{"is_bypassed": false}')
+                time.sleep(0.1)
+        error, code = _farewell(connection)
+    assert "lasted as long as it may" in error
+    assert code == 1001
+
+
+def test_network_that_failed_is_told_and_not_used_again(serve, make_backend, monkeypatch):
+    used, gains = [], make_backend.gains
+
+    def fails_once(self, features):
+        used.append(self)
+        if len(used) == 1:
+            raise RuntimeError("the process ended")
+        return gains(self, features)
+
+    monkeypatch.setattr(make_backend, "gains", fails_once)
+    served = serve()
+    with _open(served) as connection:
+        connection.recv()
+        connection.send(HOP)
+        assert _farewell(connection) == ("The network failed: the process ended", 1011)
+    with _open(served) as connection:
+        connection.recv()
+        connection.send(HOP)
+        assert isinstance(connection.recv(timeout=60), bytes)
+    assert used[0] is not used[1]
 
 
 def test_taken_port_is_an_error_that_names_it():

@@ -134,7 +134,9 @@ def test_published_scores_are_read(shared_data):
         records = [row for row in csv.DictReader(stream) if row["peer"] == "noisy"]
     signal = np.zeros(1, np.float32)
     clips = [EvaluationClip(r["file"], signal, signal, float(r["snr_db"]), "") for r in records]
-    noisy = [{"file": r["file"], "pesq_wb": float(r["pesq_wb"])} for r in records]
+    noisy = [
+        {"system": "noisy", "file": r["file"], "pesq_wb": float(r["pesq_wb"])} for r in records
+    ]
     rows = read_scores(folder / "peers.csv", clips, noisy)
     values = [row["pesq_wb"] for row in rows if row["system"] == "rnnoise_0.1.1"]
     assert np.mean(values) == pytest.approx(2.100, abs=5e-4)  # as PEERS.md has it
@@ -147,6 +149,14 @@ def test_scores_of_another_scorer_are_refused(tmp_path, clips):
     narrow = [{**row, "pesq_wb": row["pesq_wb"] + 0.9} for row in rows[:3]]
     with pytest.raises(ValueError, match=r"same wide-band PESQ. Received 1.0 for a.*1.9000 here"):
         read_scores(tmp_path / "scores.csv", clips, narrow)
+
+
+def test_scores_without_the_noisy_speech_are_refused(tmp_path, clips):
+    """Nothing would tell a narrow-band score from a wide-band one."""
+    lines = ["system,file,pesq_wb", *(f"s,{clip.name},3.4" for clip in clips)]
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"Received .*s.csv without a system `noisy`"):
+        read_scores(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
 
 
 @pytest.mark.parametrize(

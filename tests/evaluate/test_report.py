@@ -184,7 +184,7 @@ def test_many_systems_are_all_in_the_tables_and_some_in_the_charts(tmp_path):
     rows = [{**row, "system": f"s{index}"} for index in range(9) for row in _rows()[:12]]
     write_report(tmp_path / "report.html", **{**_arguments(), "rows": rows, "comparisons": ()})
     text = (tmp_path / "report.html").read_text()
-    assert "The first 7 systems are drawn" in text
+    assert "7 of the systems are drawn" in text
     assert text.count('<th scope="row">s8</th>') == 4
 
 
