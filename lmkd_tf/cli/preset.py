@@ -86,7 +86,7 @@ def public_command(command: str) -> str:
     """Returns a command without the folders of this machine, which say nothing elsewhere.
 
     Example:
-        >>> public_command("lmkd-train --data=/home/me/corpus --override=network_start=/a/b.keras")
+        >>> public_command("lmkd-train --data=/x/corpus --override=network_start=/a/b.keras")
         'lmkd-train --data=corpus --override=network_start=b.keras'
     """
     return re.sub(r"(^|[=,\s'\"])/(?:[^=,\s'\"]*/)?", r"\1", command)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -432,19 +432,22 @@ def _join_short(signals: list[np.ndarray], speech: AudioStore) -> list[np.ndarra
     return joined
 
 
-def paired_set(corpus: Corpus, split: str = "test") -> list[EvaluationClip]:
+def paired_set(
+    corpus: Corpus, split: str = "test", snrs_db: Mapping[str, float] | None = None
+) -> list[EvaluationClip]:
     """Reads the noisy and clean files that a corpus pairs, for reporting only.
 
     Args:
         corpus: Corpus with pairs.
         split: Their split.
+        snrs_db: Names of the pairs to read, with their SNR, in order; None for all pairs.
 
     Returns:
         One clip per pair, 16 kHz; other rates are resampled, both files the same way. An
         SNR that the corpus does not state is NaN.
 
     Raises:
-        ValueError: If there is no pair in that split, or one cannot be used.
+        ValueError: If there is no pair in that split, one is missing, or one cannot be used.
     """
     pairs = [pair for pair in corpus.pairs if pair.split == split]
     if not pairs:
@@ -452,7 +455,17 @@ def paired_set(corpus: Corpus, split: str = "test") -> list[EvaluationClip]:
             f"The corpus must have noisy and clean files in split '{split}'. "
             f"Received {corpus.name} ({corpus.layout}) with none. Leave out --benchmark."
         )
-    return [_read_pair(pair) for pair in pairs]
+    if snrs_db is None:
+        return [_read_pair(pair) for pair in pairs]
+    by_name = {pair.noisy.stem: pair for pair in pairs}
+    missing = [name for name in snrs_db if name not in by_name]
+    if missing:
+        raise ValueError(
+            f"The corpus must have all {len(snrs_db)} pairs of the benchmark in split '{split}'. "
+            f"Received {corpus.name} ({corpus.layout}) without {', '.join(missing[:5])}. "
+            "Give the whole test set."
+        )
+    return [_read_pair(replace(by_name[name], snr_db=snr)) for name, snr in snrs_db.items()]
 
 
 def _read_pair(pair: Pair) -> EvaluationClip:

@@ -2,6 +2,7 @@
 """Scores systems, goes on after an interruption, and writes the results."""
 
 import csv
+import importlib.resources
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,6 +60,17 @@ def score_systems(
         facts = {"system": system.name, "seed": system.seed, "file": clip.name}
         rows.append({**(store.get(key) or {}), **facts, "noise_category": clip.noise_category})
     return rows
+
+
+def listed_snrs_db(benchmark: str) -> dict[str, float]:
+    """Returns file -> nominal SNR in dB of the files of a benchmark.
+
+    Args:
+        benchmark: `"vbdemand96"`, 96 of the 824 pairs of the VoiceBank+DEMAND test set.
+    """
+    path = importlib.resources.files("lmkd_tf.evaluate") / f"{benchmark}.csv"
+    records = csv.DictReader(io.StringIO(path.read_text("utf-8")))
+    return {record["file"]: float(record["nearest_nominal_snr_db"]) for record in records}
 
 
 def read_scores(

@@ -3,14 +3,17 @@
 
 Usage:
   python -m lmkd_tf.firmware.footprint [--check] [--cores=m4f,m55]
+  python -m lmkd_tf.firmware.footprint [--check] --students=small,base
 
 Builds the firmware, runs `benchmark` in QEMU and prints two tables. Without --check it
 writes microcontroller/footprint.json; with it, a figure that grew by more than the
-tolerance is an error. Emulators count instructions, not cycles.
+tolerance is an error. Emulators count instructions, not cycles. `--students` does the same for
+presets that the firmware is not generated from, on a Cortex-M4F, in microcontroller/students.json.
 """
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import run as run_process
@@ -18,8 +21,11 @@ from typing import Any
 
 from lmkd_tf.config.files import read_json, sha256_of, write_json
 from lmkd_tf.firmware.emulator import CORES, FIRMWARE, build, build_counter, emulate
+from lmkd_tf.firmware.generate import DEFAULT_MANIFEST, generate
 
 TABLE = FIRMWARE / "footprint.json"
+STUDENTS = FIRMWARE / "students.json"
+_STUDENT_CORE = "m4f"
 # Growth that is an error. Another compiler moves figures by more; CI has the one of the table.
 TOLERANCE = 0.02
 _NUM_HOPS = 40
@@ -59,7 +65,31 @@ def measure(core: str) -> dict[str, Any]:
     Raises:
         RuntimeError: If a tool fails.
     """
-    folder = build(f"cortex-{core}")
+    return _measure_build(build(f"cortex-{core}"))
+
+
+def measure_student(manifest_path: str | Path) -> dict[str, Any]:
+    """Generates and builds the firmware of another student for a Cortex-M4F and measures it.
+
+    Args:
+        manifest_path: Manifest of an int8 model that lies beside it.
+
+    Returns:
+        Figures as those of `measure`, and `manifest_sha256`.
+
+    Raises:
+        RuntimeError: If a tool fails.
+        ValueError: If the model holds what the firmware lacks.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        generated = Path(name) / "generated"
+        generate(manifest_path, generated)
+        settings = {"LMKD_GENERATED_DIR": generated}
+        folder = build(f"cortex-{_STUDENT_CORE}", Path(name) / "build", settings, ("benchmark",))
+        return {"manifest_sha256": sha256_of(manifest_path), **_measure_build(folder)}
+
+
+def _measure_build(folder: Path) -> dict[str, Any]:
     sizes = section_sizes(folder / "liblmkd.a")
     facts = _benchmark_facts(emulate(folder, "benchmark", [str(_NUM_HOPS)])[0])
     stages = _count_stages(folder)
@@ -73,22 +103,26 @@ def measure(core: str) -> dict[str, Any]:
     }
 
 
-def measured_instructions(manifest_path: str | Path, core: str = "m4f") -> int | None:
-    """Returns the instructions per hop of the firmware, if it is this network's.
+def measured_instructions(manifest_path: str | Path) -> int | None:
+    """Returns the instructions per hop of the firmware of a network on a Cortex-M4F.
 
     Args:
         manifest_path: Manifest of a quantized network.
-        core: One of `CORES`.
 
     Returns:
-        Instructions of a whole hop in `microcontroller/footprint.json`; None where there is no
-        such table, or where the firmware was generated from another network.
+        Instructions of a whole hop in `microcontroller/footprint.json` or `students.json`; None
+        where there are no such tables, or where this network was not measured.
     """
+    digest = sha256_of(manifest_path)
+    students = read_json(STUDENTS).values() if STUDENTS.is_file() else ()
+    for figures in students:
+        if figures["manifest_sha256"] == digest:
+            return figures["instructions_per_hop"]["total"]
     source = FIRMWARE / "generated" / "lmkd_config.h"
     if not (TABLE.is_file() and source.is_file()):
         return None  # an installed package has no firmware beside it
-    is_same = sha256_of(manifest_path) in source.read_text("utf-8")
-    return read_json(TABLE)[core]["instructions_per_hop"]["total"] if is_same else None
+    is_same = digest in source.read_text("utf-8")
+    return read_json(TABLE)[_STUDENT_CORE]["instructions_per_hop"]["total"] if is_same else None
 
 
 def section_sizes(library: Path) -> dict[str, int]:
@@ -119,7 +153,7 @@ def largest_frame(folder: Path) -> int:
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Names the figures that grew by more than the tolerance, or are missing.
+    """Names the figures that grew by more than the tolerance, texts that differ, what is missing.
 
     Args:
         found: Figures of one core, nested.
@@ -135,7 +169,9 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     lines = []
     for name, limit in wanted.items():
         value = found.get(name)
-        if isinstance(limit, Mapping):
+        if isinstance(limit, str):
+            lines += [] if value == limit else [f"{name} is {value}, the table says {limit}"]
+        elif isinstance(limit, Mapping):
             lines += [f"{name}.{line}" for line in differences(value or {}, limit)]
         elif value is None or value > limit * (1.0 + TOLERANCE):
             lines.append(f"{name} is {value}, the table says {limit}")
@@ -152,7 +188,7 @@ def format_tables(cores: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
     first = next(iter(cores.values()))
     for key in first:
-        if key != "instructions_per_hop":
+        if key not in ("instructions_per_hop", "manifest_sha256"):
             cells = [f"{cores[name][key]:,}" for name in names]
             lines.append(f"| {key.replace('_', ' ')} | {' | '.join(cells)} |")
     lines += ["", f"| instructions per hop | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
@@ -207,17 +243,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lmkd_tf.firmware.footprint")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--cores", default=",".join(CORES), help="cores to measure")
+    parser.add_argument("--students", default="", help="presets to measure on an M4F instead")
     options = parser.parse_args(arguments)
-    cores = {core: measure(core) for core in options.cores.split(",")}
-    sys.stdout.write(format_tables(cores))
+    if options.students:
+        path, names = STUDENTS, options.students.split(",")
+        manifests = {
+            name: DEFAULT_MANIFEST.with_name(f"{name}_int8.manifest.json") for name in names
+        }
+        found = {name: measure_student(manifest) for name, manifest in manifests.items()}
+    else:
+        path, found = TABLE, {core: measure(core) for core in options.cores.split(",")}
+    sys.stdout.write(format_tables(found))
     if not options.check:
-        write_json(TABLE, cores)
+        write_json(path, found)
         return
-    table = read_json(TABLE)
-    lines = [f"{core}: {line}" for core in cores for line in differences(cores[core], table[core])]
+    table = read_json(path)
+    lines = [f"{name}: {line}" for name in found for line in differences(found[name], table[name])]
     if lines:
         parser.error(
-            f"The firmware must not grow past {TABLE.name}. Received {'; '.join(lines)}. "
+            f"The firmware must not grow past {path.name}. Received {'; '.join(lines)}. "
             "Make it smaller, or run ./x firmware and explain the growth in the commit."
         )
 

@@ -15,6 +15,7 @@ from absl import flags
 
 from lmkd_tf.cli import evaluate, system_specs
 from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.evaluate.evaluation import listed_snrs_db
 from lmkd_tf.metrics import utterance
 from lmkd_tf.metrics.p835 import Dnsmos
 
@@ -161,6 +162,27 @@ def test_noisy_clips_are_written_once_and_replace_nothing(monkeypatch, data, tmp
     assert rate_hz == 16000
     with pytest.raises(ValueError, match="new or empty folder"):
         _run(monkeypatch, *arguments)
+
+
+def test_listed_files_are_those_of_the_benchmark_folder(shared_data):
+    expected, _ = evaluate.read_clips(shared_data, "test", "vbdemand96")
+    assert listed_snrs_db("vbdemand96") == {clip.name: clip.snr_db for clip in expected}
+
+
+@pytest.mark.usefixtures("quick_opinion")
+def test_benchmark_is_taken_from_the_test_files_of_the_corpus(monkeypatch, data, tmp_path):
+    """Whoever has VoiceBank+DEMAND itself scores the same files without a folder `benchmark`."""
+    source = data / "benchmark" / "vbdemand96"
+    for kind in ("clean", "noisy"):
+        (tmp_path / "vb" / f"{kind}_testset_wav").mkdir(parents=True)
+        for path in (source / kind).iterdir():
+            name = tmp_path / "vb" / f"{kind}_testset_wav" / f"{path.stem}.wav"
+            soundfile.write(name, *soundfile.read(path))
+    listed = {"p2": 7.5, "p0": 2.5}
+    monkeypatch.setattr("lmkd_tf.evaluate.evaluation.listed_snrs_db", lambda _: listed)
+    clips, is_synthetic = evaluate.read_clips(tmp_path / "vb", "test", "vbdemand96")
+    assert [(clip.name, clip.snr_db) for clip in clips] == [("p2", 7.5), ("p0", 2.5)]
+    assert not is_synthetic
 
 
 def test_split_without_recordings_is_an_error(monkeypatch, tmp_path):

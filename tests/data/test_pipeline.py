@@ -157,6 +157,10 @@ def test_pairs_of_a_corpus_are_resampled_and_keep_what_it_states(tmp_path):
     assert np.isnan(second.snr_db)
     assert first.noisy.size == first.speech.size == 3200
     assert first.noisy[500:-500] == pytest.approx(1.5 * first.speech[500:-500], abs=1e-3)
+    (listed,) = paired_set(read_corpus(tmp_path, ()), snrs_db={"p257_001": 2.5})
+    assert (listed.name, listed.snr_db) == ("p257_001", 2.5)
+    with pytest.raises(ValueError, match=r"all 2 pairs .* without p999_001\."):
+        paired_set(read_corpus(tmp_path, ()), snrs_db={"p257_001": 2.5, "p999_001": 2.5})
 
 
 def test_corpus_without_pairs_says_so(noisy_corpus):

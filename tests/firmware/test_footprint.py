@@ -21,15 +21,23 @@ def test_firmware_does_not_grow_past_the_table(capsys, require_tool):
     assert "| instructions per hop | m4f | m55 |" in capsys.readouterr().out
 
 
+def test_firmware_of_the_larger_students_does_not_grow_past_its_table(capsys, require_tool):
+    require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    require_tool("qemu-system-arm", "qemu-system-arm")
+    footprint.main(["--check", "--students=small"])
+    assert "| instructions per hop | small |" in capsys.readouterr().out
+
+
 def test_table_has_every_core(table):
     assert sorted(table) == sorted(CORES)
 
 
 def test_readme_states_the_figures_of_the_table(table, project_root):
     text = (project_root / "microcontroller" / "README.md").read_text()
+    students = json.loads(footprint.STUDENTS.read_text())
     stated = [
         f"{value:,}"
-        for row in table.values()
+        for row in (*table.values(), *students.values())
         for value in (row["code_bytes"], *row["instructions_per_hop"].values())
     ]
     assert [figure for figure in stated if f" {figure} " not in text] == []
@@ -70,6 +78,14 @@ def test_growth_and_missing_figures_are_differences():
     ]
 
 
+def test_figures_of_another_network_are_a_difference():
+    wanted = {"manifest_sha256": "ab", "code_bytes": 100}
+    assert footprint.differences({"manifest_sha256": "ab", "code_bytes": 1}, wanted) == []
+    assert footprint.differences({"manifest_sha256": "cd", "code_bytes": 1}, wanted) == [
+        "manifest_sha256 is cd, the table says ab"
+    ]
+
+
 def test_check_fails_where_a_figure_grew(monkeypatch, tmp_path, capsys):
     figures = {"code_bytes": 100, "instructions_per_hop": dict.fromkeys(footprint.STAGES, 1)}
     figures["instructions_per_hop"]["total"] = 5
@@ -91,10 +107,19 @@ def test_without_check_the_table_is_written(monkeypatch, tmp_path):
 
 
 def test_instructions_are_those_of_the_network_the_firmware_has(table, tmp_path, monkeypatch):
-    shipped, other = (preset_files(name)["manifest"] for name in ("nano", "small"))
-    assert footprint.measured_instructions(shipped) == sum(
+    nano, small, base = (preset_files(name)["manifest"] for name in ("nano", "small", "base"))
+    assert footprint.measured_instructions(nano) == sum(
         table["m4f"]["instructions_per_hop"][stage] for stage in footprint.STAGES
     )
+    students = json.loads(footprint.STUDENTS.read_text())
+    for name, manifest in (("small", small), ("base", base)):
+        stages = students[name]["instructions_per_hop"]
+        assert footprint.measured_instructions(manifest) == stages["total"]
+        assert stages["total"] == sum(stages[stage] for stage in footprint.STAGES)
+    other = tmp_path / "other.manifest.json"
+    other.write_text(nano.read_text().replace("nano", "other"))
     assert footprint.measured_instructions(other) is None
-    monkeypatch.setattr(footprint, "TABLE", tmp_path / "none.json")
-    assert footprint.measured_instructions(shipped) is None
+    for name in ("TABLE", "STUDENTS"):
+        monkeypatch.setattr(footprint, name, tmp_path / "none.json")
+    assert footprint.measured_instructions(nano) is None
+    assert footprint.measured_instructions(small) is None
