@@ -143,7 +143,7 @@ def test_page_shows_the_network_named_last_with_its_cost(monkeypatch, data, tmp_
     """`presets` are more systems than the page has room for; the last one must not be lost."""
     _run(monkeypatch, *_flags(data, tmp_path / "out"), "--system=presets")
     text = (tmp_path / "out" / "report.html").read_text()
-    cost = system_specs.describe_cost("small@tflm")
+    cost = system_specs.describe_cost("small@tflm") or {}
     tiles, _, rest = text.partition("<audio")
     assert "small (tflm)" in tiles
     assert f"{cost['bytes'] / 1000:.1f}<small>kB</small>" in tiles
