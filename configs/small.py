@@ -6,7 +6,10 @@ lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 
-EARLIER was the preset before (commit 8431028), which had come to be in the same way.
+EARLIER was the preset before, which had come to be in the same way: in a checkout of commit
+8431028, `lmkd_tf.models.from_preset("small").save("EARLIER.keras")` writes it. What
+`lmkd-quickstart` does before its scores and report, `lmkd-train`, `lmkd-distill`, `lmkd-compress`
+and `lmkd-export` do with the same flags.
 """
 
 from dataclasses import replace

@@ -97,8 +97,9 @@ def plain_gru(namespace: Any) -> type:
             self.built = True
 
         def call(self, inputs):
-            step = functools.partial(_step, namespace, self)
             is_one_step = len(inputs) > len(_GATES)
+            products = _fused_products if namespace is keras and not is_one_step else _products
+            step = functools.partial(_step, namespace, self, products(namespace, self))
             return step(*inputs) if is_one_step else _scan(namespace, step, inputs)
 
         def compute_output_shape(self, input_shape):
@@ -109,16 +110,31 @@ def plain_gru(namespace: Any) -> type:
     return _CLASSES[namespace.__name__]
 
 
-def _step(namespace: Any, layer: Any, x_z: Any, x_r: Any, x_n: Any, h: Any) -> Any:
+def _step(  # noqa: PLR0913 - the three gates
+    namespace: Any, layer: Any, products: Any, x_z: Any, x_r: Any, x_n: Any, h: Any
+) -> Any:
     """Returns the next state `(B, 1, P, C)` from inputs and state of the same shape."""
     sigmoid, tanh = (namespace.activations.get(name) for name in ("sigmoid", "tanh"))
-    by_z = layer.round_recurrent_z(_convolve(namespace, h, layer.kernel_z))
-    by_r = layer.round_recurrent_r(_convolve(namespace, h, layer.kernel_r))
-    by_n = layer.round_recurrent_n(_convolve(namespace, h, layer.kernel_n))
+    by_z, by_r, by_n = products(h)
+    by_z = layer.round_recurrent_z(by_z)
+    by_r = layer.round_recurrent_r(by_r)
+    by_n = layer.round_recurrent_n(by_n)
     z = layer.round_gate_z(sigmoid(layer.round_sum_z(x_z + by_z)))
     r = layer.round_gate_r(sigmoid(layer.round_sum_r(x_r + by_r)))
     n = layer.round_candidate(tanh(layer.round_sum_n(x_n + layer.round_gated(r * by_n))))
     return layer.round_state(h + layer.round_change(z * layer.round_difference(n - h)))
+
+
+def _products(namespace: Any, layer: Any) -> Any:
+    """Returns the function from a state to its product with each kernel, as an export has it."""
+    kernels = [getattr(layer, name) for name in KERNELS]
+    return lambda h: [_convolve(namespace, h, kernel) for kernel in kernels]
+
+
+def _fused_products(namespace: Any, layer: Any) -> Any:
+    """The same as one product, with which both passes of `small` take a quarter less time."""
+    kernel = namespace.ops.concatenate([getattr(layer, name)[0, 0] for name in KERNELS], axis=-1)
+    return lambda h: namespace.ops.split(namespace.ops.matmul(h, kernel), len(KERNELS), axis=-1)
 
 
 def _convolve(namespace: Any, values: Any, kernel: Any) -> Any:
