@@ -110,9 +110,7 @@ def plain_gru(namespace: Any) -> type:
     return _CLASSES[namespace.__name__]
 
 
-def _step(  # noqa: PLR0913 - the three gates
-    namespace: Any, layer: Any, products: Any, x_z: Any, x_r: Any, x_n: Any, h: Any
-) -> Any:
+def _step(namespace: Any, layer: Any, products: Any, x_z: Any, x_r: Any, x_n: Any, h: Any) -> Any:
     """Returns the next state `(B, 1, P, C)` from inputs and state of the same shape."""
     sigmoid, tanh = (namespace.activations.get(name) for name in ("sigmoid", "tanh"))
     by_z, by_r, by_n = products(h)
