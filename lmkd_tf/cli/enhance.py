@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lmkd_tf.evaluate.enhance import FolderResult
     from lmkd_tf.evaluate.streaming import Backend
 
-DEFAULT_PRESET = "small"  # the best int8 one in PESQ-WB on the test split and elsewhere
+DEFAULT_PRESET = "base"  # the best int8 one in PESQ-WB on the test split and elsewhere
 DEVICE_PRESET = "nano"  # the one that the firmware is generated from
 # As in `lmkd_tf.evaluate.backends`, which would load TensorFlow for --help.
 BACKENDS = ("keras", "tflite", "tflm", "firmware")

@@ -111,9 +111,9 @@ def test_preset_and_model_exclude_each_other():
 
 def test_default_is_the_best_network_in_int8_and_on_the_firmware_its_own():
     found = enhance.choose_backend(None, None, None)()
-    assert (found.name, found.num_bands) == ("tflm", 192)
+    assert (found.name, found.num_bands) == ("tflm", 256)
     assert enhance.default_preset("firmware") == "nano"
-    assert {enhance.default_preset(kind) for kind in (None, "keras", "tflite")} == {"small"}
+    assert {enhance.default_preset(kind) for kind in (None, "keras", "tflite")} == {"base"}
 
 
 def test_unknown_preset_is_named():

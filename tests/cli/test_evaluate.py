@@ -108,14 +108,14 @@ def test_second_run_reuses_the_rows_and_adds_a_folder(monkeypatch, data, tmp_pat
         _run(monkeypatch, f"--data={data}", "--benchmark=vbdemand96", f"--write_noisy={theirs}")
         == 0
     )
-    specs = ("--system=small", f"--system=theirs={theirs}", "--baseline=theirs")
+    specs = ("--system=base", f"--system=theirs={theirs}", "--baseline=theirs")
     _run(monkeypatch, *_flags(data, output), *specs)
     assert (output / "rows.jsonl").read_text().splitlines()[:6] == lines
     result = json.loads((output / "scores.json").read_text())
     assert len((output / "rows.jsonl").read_text().splitlines()) == 9
     against = {e["system"]: e for e in result["comparisons"] if e["group"] == "all"}
     assert against["noisy"]["pesq_wb"]["difference"] == pytest.approx(0.0, abs=0.01)
-    assert against.keys() == {"noisy", "small (tflm)"}
+    assert against.keys() == {"noisy", "base (tflm)"}
 
 
 @pytest.mark.usefixtures("quick_opinion")
@@ -125,7 +125,7 @@ def test_earlier_scores_join_the_table(monkeypatch, data, tmp_path):
     scores = f"--scores={first / 'scores.csv'}"
     _run(monkeypatch, *_flags(data, second), "--system=again=nano", scores)
     systems = {e["system"] for e in json.loads((second / "scores.json").read_text())["summary"]}
-    assert systems == {"noisy", "again", "small (tflm)"}
+    assert systems == {"noisy", "again", "base (tflm)"}
 
 
 @pytest.mark.usefixtures("quick_opinion")
@@ -133,7 +133,7 @@ def test_earlier_scores_of_a_system_that_is_scored_again_are_refused(monkeypatch
     _run(monkeypatch, *_flags(data, tmp_path / "out"))
     scores = f"--scores={tmp_path / 'out' / 'scores.csv'}"
     before = (tmp_path / "out" / "scores.json").read_text()
-    with pytest.raises(ValueError, match=r"Received small \(tflm\) in .*NAME=TARGET"):
+    with pytest.raises(ValueError, match=r"Received base \(tflm\) in .*NAME=TARGET"):
         _run(monkeypatch, *_flags(data, tmp_path / "out"), scores)
     assert (tmp_path / "out" / "scores.json").read_text() == before
 
@@ -192,7 +192,7 @@ def test_split_without_recordings_is_an_error(monkeypatch, tmp_path):
 
 
 def test_misspelt_baseline_is_refused_before_anything_is_scored(monkeypatch, data, tmp_path):
-    with pytest.raises(ValueError, match=r"Received 'nosy'; there are noisy, small \(tflm\)"):
+    with pytest.raises(ValueError, match=r"Received 'nosy'; there are noisy, base \(tflm\)"):
         _run(monkeypatch, *_flags(data, tmp_path / "out"), "--baseline=nosy")
     assert not Path(tmp_path / "out").exists()
 
