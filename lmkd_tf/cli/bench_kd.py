@@ -147,7 +147,7 @@ def to_markdown(results: list[dict[str, Any]], heading: str) -> str:
         Markdown. A difference is taken per clip, averaged over the seeds; its 95 %
         interval resamples the clips.
     """
-    lines = [heading, "", "Means in float; differences to `no_kd` with 95 % intervals.", ""]
+    lines = [heading, "", "Means; differences to `no_kd` with 95 % intervals.", ""]
     for kind in ("float", "int8"):
         lines += [f"## {kind}", "", _row(["method", *(_TITLES[m] for m in _METRICS)])]
         lines.append(_row(["---", *["---:"] * len(_METRICS)]))
