@@ -6,7 +6,7 @@ lmkd-train --config=base --network=base --data=FOLDER --workdir=runs/base \
 lmkd-quickstart --config=base --data=FOLDER --workdir=runs/base_int8 \
         --override=student_start=runs/base/network/network.keras
 
-EARLIER was the preset before (commit 8431028), saved as configs/small.py says.
+EARLIER was the preset before (commit cf5bdf3), saved as configs/small.py says.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("small"),
         student=ModelConfig("base"),
         network=ModelConfig("base"),
-        network_training=replace(small.network_training, epochs=12),
+        network_training=replace(small.network_training, epochs=15),
         distill=replace(small.distill, method="no_kd"),
         distillation_training=replace(small.distillation_training, steps_per_epoch=150),
         compress=replace(small.compress, quantization=quantization),
