@@ -144,13 +144,13 @@ def _evaluate(
     from lmkd_tf.cli.evaluation_report import write_evaluation_report
     from lmkd_tf.cli.progress import Progress
     from lmkd_tf.evaluate.evaluation import read_scores, score_systems, write_results
-    from lmkd_tf.evaluate.row_store import RowStore
+    from lmkd_tf.evaluate.row_store import RowStore, source_digest
     from lmkd_tf.evaluate.systems import noisy_system
 
     output, record = Path(values.output), _record(values)
     systems = [noisy_system(), *read_systems(specs, clips)]
     _check_baseline(values, [system.name for system in systems])
-    context = [record["version"], record["git_commit"], record["versions"]]
+    context = [record["version"], record["git_commit"], record["versions"], source_digest()]
     store = RowStore(output / "rows.jsonl", context)
     num_workers = os.cpu_count() or 1 if values.num_workers is None else values.num_workers
     with Progress("Score", len(systems) * len(clips)) as progress:

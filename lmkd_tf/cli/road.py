@@ -216,10 +216,20 @@ class Road:
             parts["teacher_preset"] = sha256_of(preset_files(self.config.teacher_preset)["weights"])
         for name in {"student_start", "network_start"} & parts.keys():
             start = parts.pop(name)
+            self._check_start(stage, name, start)
             parts |= {name: sha256_of(start)} if start else {}
         parts = _without_later(parts)
         version = lmkd_tf.__version__
         return {**parts, "corpus": digest_of(self.audio.corpus), "version": version}
+
+    def _check_start(self, stage: str, name: str, start: str) -> None:
+        """Refuses a file that the stage itself would overwrite."""
+        folder = self.workspace.folder(stage)
+        if start and Path(start).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"`{name}` must lie outside the folder of the stage that starts from it. "
+                f"Received {start}, which is in {folder}. Copy it, or choose another --workdir."
+            )
 
     def _load(self, stage: str, name: str) -> Any:
         return load_enhancer(self.workspace.folder(stage) / name)

@@ -22,7 +22,9 @@ class Workspace:
 
     A stage is finished when its `stage.json` exists. It is run again when its
     settings or one of its inputs changed, or when a file that it wrote is missing
-    or damaged. A stage that was interrupted finds its folder as it left it.
+    or damaged. A stage that was interrupted finds its folder as it left it. The result
+    of other settings is in `STAGE.before` until the new one is finished, and is taken
+    back if its settings come back before.
 
     Args:
         root: Work directory; created when the first stage starts.
@@ -91,7 +93,9 @@ class Workspace:
         fingerprint = self._fingerprint(stage, settings, inputs)
         _check_own(folder)
         if not self._is_resumable(folder, fingerprint):
-            shutil.rmtree(folder, ignore_errors=True)
+            self._make_room(stage, fingerprint)
+            if self.is_finished(stage, settings, inputs):
+                return folder
         for leftover in folder.rglob(".*"):  # temporary files of a process that was killed
             if leftover.is_file():
                 leftover.unlink()
@@ -113,6 +117,7 @@ class Workspace:
             "files": files,
         }
         write_json(folder / _RECORD, record)
+        shutil.rmtree(self.folder(_before(stage)), ignore_errors=True)
         return folder
 
     def seconds(self, stage: str) -> float:
@@ -132,6 +137,21 @@ class Workspace:
             if not (folder / name).is_file() or sha256_of(folder / name) != digest
         ]
 
+    def _make_room(self, stage: str, fingerprint: str) -> None:
+        """Sets the result of other settings aside, or takes that of these settings back."""
+        folder, before = self.folder(stage), self.folder(_before(stage))
+        record = self._record(stage)
+        if record is None or record["fingerprint"] == fingerprint:  # in parts, or damaged
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            shutil.rmtree(before, ignore_errors=True)
+            folder.rename(before)
+            logging.warning(
+                "%s is made anew. Until that is done, %s holds the earlier result.", folder, before
+            )
+        if (self._record(_before(stage)) or {}).get("fingerprint") == fingerprint:
+            before.rename(folder)
+
     def _is_resumable(self, folder: Path, fingerprint: str) -> bool:
         return _read_dict(folder / _STARTED).get("fingerprint") == fingerprint
 
@@ -140,6 +160,11 @@ class Workspace:
         upstream = [record["files"] for record in records if record is not None]
         text = json.dumps([stage, settings, upstream], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _before(stage: str) -> str:
+    """Returns where the result of other settings waits until a stage is finished."""
+    return f"{stage}.before"
 
 
 def _check_own(folder: Path) -> None:

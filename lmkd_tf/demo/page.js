@@ -170,7 +170,9 @@
 
     async speak() {
       const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-      this.media = await navigator.mediaDevices.getUserMedia({ audio: plain });
+      const media = await navigator.mediaDevices.getUserMedia({ audio: plain });
+      if (session !== this) return media.getTracks().forEach((track) => track.stop()); // stopped while the browser asked
+      this.media = media;
       const collector = new AudioWorkletNode(this.context, "collector",
         { numberOfOutputs: 0, processorOptions: { hopLength: this.frame.hop_length } });
       collector.port.onmessage = ({ data }) => {
@@ -191,6 +193,7 @@
     async play(file) {
       if (file.size > MAX_FILE_BYTES) throw new Error("The recording is larger than 200 MB. Choose a shorter one.");
       const sound = await this.context.decodeAudioData(await file.arrayBuffer());
+      if (session !== this) return; // another one was dropped meanwhile
       if (sound.duration > MAX_FILE_SECONDS) throw new Error("The recording is longer than 30 minutes. Choose a shorter one.");
       const mixed = new Float32Array(sound.length);
       for (let channel = 0; channel < sound.numberOfChannels; channel += 1) {

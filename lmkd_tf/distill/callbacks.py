@@ -28,18 +28,25 @@ class RaiseOnNan(keras.callbacks.Callback):
     ):
         super().__init__()
         self._describe_batch = describe_batch
-        self._step = first_step
+        self._epoch_start = self._next_step = first_step
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Notes where the epoch starts."""
+        self._epoch_start = self._next_step
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Checks the loss of the step."""
+        """Checks the loss of the steps up to `batch` (several with `steps_per_execution`)."""
         loss = float((logs or {}).get("loss", 0.0))
-        step, self._step = self._step, self._step + 1
+        first, last = self._next_step, self._epoch_start + batch
+        self._next_step = last + 1
         if np.isfinite(loss):
             return
-        described = self._describe_batch(step) if self._describe_batch else []
+        describe = self._describe_batch or (lambda step: [])
+        described = [name for step in range(first, last + 1) for name in describe(step)]
         files = f", made of {', '.join(described)}" if described else ""
+        where = f"step {last}" if first == last else f"steps {first} to {last}"
         raise FloatingPointError(
             "Every step must have a finite loss. "
-            f"Received {loss} in step {step}{files}. "
+            f"Received {loss} in {where}{files}. "
             "Look for NaN in these files, or lower the learning rate; the last checkpoint is whole."
         )

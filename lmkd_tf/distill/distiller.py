@@ -33,7 +33,7 @@ from lmkd_tf.distill.terms import (
     teacher_advantage,
     weighted_mean,
 )
-from lmkd_tf.distill.training import PairTrainer, num_replicas, replica_mean
+from lmkd_tf.distill.training import PairTrainer, num_replicas, regularization, replica_mean
 from lmkd_tf.distill.views import PAIRINGS, Pair
 from lmkd_tf.models.taps import FeatureTap, tap_model
 
@@ -54,10 +54,11 @@ class LatentMixupDistiller(PairTrainer):
              + w_f sum over taps c_l D(P z_S, z_T)     latent_loss
              + w_o D_o(S(x), T(x)))                    output_loss
 
-    with L the loss that the model is compiled with and w = `distillation_weight`. Both
-    views pass student and teacher once, as one batch of 2B. The teacher is frozen, runs
-    in inference mode and is not part of the distiller's weights; it is saved with the
-    distiller, so that training can go on. Prediction and `call` take noisy input alone.
+    with L the loss that the model is compiled with and w = `distillation_weight`; weight
+    regularizers of the student add to it. Both views pass student and teacher once, as one
+    batch of 2B. The teacher is frozen, runs in inference mode and is not part of the
+    distiller's weights; it is saved with the distiller, so that training can go on.
+    Prediction and `call` take noisy input alone.
 
     Logs: the loss, the four terms, `mixup_lambda` (mean of λ) and `mixup_spread` (mean of
     (2 λ - 1)^2, the weight of the noise-specific error: 1 / (2 α + 1) for Beta(α, α)).
@@ -162,7 +163,7 @@ class LatentMixupDistiller(PairTrainer):
         else:
             enhanced = self(x, training=False)
             terms = [self._supervised(speech, enhanced, sample_weight), None, None, None]
-        loss = self._weighted_sum(terms, training)
+        loss = self._weighted_sum(terms, training) + regularization(self.student)
         for tracker, term in zip(self._term_trackers, terms, strict=True):
             if term is not None:
                 tracker.update_state(term)

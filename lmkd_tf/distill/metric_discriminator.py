@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from lmkd_tf.config.schema import StftConfig
-from lmkd_tf.distill.training import PairTrainer
+from lmkd_tf.distill.training import PairTrainer, regularization
 from lmkd_tf.dsp.mask import compress
 from lmkd_tf.dsp.stft import stft as transform
 from lmkd_tf.metrics.perceptual import import_package, pesq_wb
@@ -158,7 +158,7 @@ class MetricTrainer(PairTrainer):
         """Computes the loss of the network on one batch; in evaluation the supervised one."""
         noisy, speech, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         enhanced = self.network(noisy, training=training)
-        loss = self.loss(speech, enhanced, sample_weight)
+        loss = self.loss(speech, enhanced, sample_weight) + regularization(self.network)
         if training:
             metric_loss = self.metric_loss(speech, enhanced)
             self._metric_tracker.update_state(metric_loss)

@@ -39,6 +39,21 @@ class PairTrainer(keras.Model):
         """Returns the loss and `(x, y, y_pred, sample_weight)`; updates the terms' metrics."""
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, **kwargs: Any
+    ) -> None:
+        """Sets optimizer and supervised loss as `keras.Model.compile` does.
+
+        Raises:
+            ValueError: If `loss_weights` are given.
+        """
+        if loss_weights is not None:
+            raise ValueError(
+                "`loss_weights` weigh several outputs, and there is one. "
+                f"Received loss_weights={loss_weights}. Weigh the terms by the objective instead."
+            )
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
     def variables_to_train(self) -> list[Any]:
         """Returns the variables that the optimizer changes."""
         return self.trainable_variables
@@ -100,8 +115,8 @@ class PairTrainer(keras.Model):
 
         def loss_of(trainable):
             values = (trainable, fixed, measured)
-            scope = keras.StatelessScope(state_mapping=self._mapping(values, optimizer_variables))
-            with scope:
+            mapping = self._mapping(values, optimizer_variables)
+            with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
                 loss, outcome = self.forward(data, training=True)
                 scaled = self.optimizer.scale_loss(loss)
                 logs = self._log(loss, outcome)
@@ -116,7 +131,8 @@ class PairTrainer(keras.Model):
 
     def _test_on_jax(self, state: tuple[Any, ...], data: Any) -> tuple[dict, tuple[Any, ...]]:
         trainable, *_ = state
-        with keras.StatelessScope(state_mapping=self._mapping(state, [])) as scope:
+        mapping = self._mapping(state, [])
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
             logs = self._log(*self.forward(data, training=False))
         return logs, (trainable, *self._values_after(scope))
 
@@ -189,6 +205,24 @@ class PairTrainer(keras.Model):
 def _scope_of(model: keras.Model) -> Any:
     strategy = getattr(model, "_distribute_strategy", None)
     return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+def regularization(model: Any) -> Any:
+    """Returns what the regularizers of a model's weights add to its loss; call it after the model.
+
+    Raises:
+        ValueError: If a layer added a loss of its own when it was called.
+    """
+    regularized = [v for v in model.trainable_variables if v.regularizer is not None]
+    num_others = len(model.losses) - len(regularized)
+    if num_others:
+        raise ValueError(
+            "A network that is trained here may have weight regularizers, but no layer that adds "
+            f"a loss when it is called, since views and segments call it several times. Received "
+            f"{model.name!r} with {num_others} such losses. Take out `activity_regularizer` and "
+            "`add_loss`."
+        )
+    return sum(v.regularizer(v) for v in regularized)
 
 
 def num_workers(model: keras.Model) -> int:

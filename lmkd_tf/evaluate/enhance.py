@@ -347,7 +347,9 @@ def _plan_folder(folder: Path, output_folder: Path) -> tuple[list[tuple[Path, Pa
         )
     files = [path for path in sorted(folder.rglob("*")) if _is_visible_file(path, folder)]
     if output_folder.resolve() != folder.resolve():
-        files = [path for path in files if not path.is_relative_to(output_folder)]
+        files = [
+            path for path in files if not path.resolve().is_relative_to(output_folder.resolve())
+        ]
     sources = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
     if not sources:
         raise ValueError(

@@ -172,18 +172,32 @@ def _row_of(record: dict[str, str], clip: EvaluationClip) -> dict[str, Any]:
     row: dict[str, Any] = {"system": record.get("system") or record["peer"], "file": clip.name}
     row.update(seed=int(record.get("seed") or 0), snr_db=snr_db)
     row["noise_category"] = clip.noise_category
-    row.update({m: float(record[m]) if record.get(m) else None for m in METRICS})
+    row.update({metric: _score_of(record, metric) for metric in METRICS})
     return {**row, "note": record.get("note") or ""}
+
+
+def _score_of(record: dict[str, str], metric: str) -> float | None:
+    """Returns a score; None if the cell is empty or holds what a program writes for missing."""
+    text = record.get(metric) or "nan"
+    try:
+        score = float(text)
+    except ValueError as error:
+        raise ValueError(
+            f"Scores must be numbers. Received {text!r} as {metric} of {record['file']}. "
+            "Leave a cell empty where there is no score."
+        ) from error
+    return score if np.isfinite(score) else None
 
 
 def _check_complete(
     rows: Sequence[dict[str, Any]], clips: Sequence[EvaluationClip], source: Path
 ) -> None:
-    counts = dict.fromkeys(unique(row["system"] for row in rows), 0)
+    files: dict[tuple[str, int], list[str]] = {(row["system"], 0): [] for row in rows}
     for row in rows:
-        counts[row["system"]] += row["seed"] == 0
-    short = {name: count for name, count in counts.items() if count != len(clips)}
-    if short or not counts:
+        files.setdefault((row["system"], row["seed"]), []).append(row["file"])
+    expected = sorted(clip.name for clip in clips)
+    short = {name: len(f) for (name, _), f in files.items() if sorted(f) != expected}
+    if short or not files:
         raise ValueError(
             f"Scores of earlier runs must cover the same {len(clips)} clips, each once. "
             f"Received {source} with {short or 'none of them'}. Use the scores of this benchmark."

@@ -12,6 +12,14 @@ from lmkd_tf.config.files import write_text
 from lmkd_tf.data.pipeline import EvaluationClip
 
 
+def source_digest() -> str:
+    """Returns a digest of this package's modules, which a commit does not tell from edited ones."""
+    package = Path(__file__).parents[1]
+    modules = sorted(package.rglob("*.py"))
+    texts = [f"{path.relative_to(package)}\n".encode() + path.read_bytes() for path in modules]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
+
+
 class RowStore:
     """Keeps rows under keys.
 

@@ -41,11 +41,12 @@ class TappedModel:
         num_segments: One more than there are cuts.
 
     Raises:
-        ValueError: If a layer does not exist or the taps are not listed from input
-            to output.
+        ValueError: If a layer does not exist, the taps are not listed from input to
+            output, or the model has several inputs or outputs.
     """
 
     def __init__(self, model: Any, layer_names: Sequence[str], cut_names: Sequence[str] = ()):
+        _check_single(model)
         cut_names = list(cut_names) or [layer_names[-1]]
         latents = [_layer_output(model, name) for name in layer_names]
         self._model = model
@@ -180,6 +181,16 @@ def _plain_name(name: str) -> str:
     for prefix in ("prune_low_magnitude_", "quant_"):
         name = name.removeprefix(prefix)
     return name
+
+
+def _check_single(model: Any) -> None:
+    counts = len(model.inputs), len(model.outputs)
+    if counts != (1, 1):
+        raise ValueError(
+            "A tapped model must have one input and one output. "
+            f"Received {model.name!r} with {counts[0]} and {counts[1]}. "
+            "Make a model of one of its outputs: keras.Model(model.inputs, model.outputs[0])."
+        )
 
 
 def _model_class(model: Any) -> Any:

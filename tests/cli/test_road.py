@@ -114,6 +114,18 @@ def test_evaluation_clips_are_the_same_every_time(road):
     assert all((a.noisy == b.noisy).all() for a, b in zip(first, second, strict=True))
 
 
+def test_a_stage_does_not_start_from_its_own_result(road, tmp_path):
+    own = tmp_path / "network" / "network.keras"
+    own.parent.mkdir()
+    own.write_bytes(b"hours of training")
+    walk = Road(replace(road.config, network_start=str(own)), tmp_path, road.corpus)
+    with pytest.raises(
+        ValueError, match=r"`network_start` must lie outside .*network\.keras.*Copy"
+    ):
+        walk.run("network")
+    assert own.read_bytes() == b"hours of training"
+
+
 class InterruptSecondEpoch(keras.callbacks.Callback):
     """Ctrl-C after two batches of the second epoch."""
 

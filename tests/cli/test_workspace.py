@@ -135,6 +135,23 @@ def test_interrupted_stage_starts_over_with_other_settings(run, workspace):
     assert not (run("teacher", {"epochs": 4}) / "checkpoint").exists()
 
 
+def test_finished_result_is_kept_until_that_of_other_settings_is_finished(run, made, workspace):
+    def fail(folder):
+        raise ValueError("not the network of that file")
+
+    result = run("teacher", {"epochs": 3}) / "part" / "result.txt"
+    with pytest.raises(ValueError, match="not the network"):
+        workspace.run("teacher", {"epochs": 4}, [], fail)
+    before = workspace.folder("teacher.before")
+    assert (before / "part" / "result.txt").read_text() == "result of {'epochs': 3}"
+    run("teacher", {"epochs": 3})
+    assert made == ["teacher"]  # taken back
+    assert result.read_text() == "result of {'epochs': 3}"
+    run("teacher", {"epochs": 4})
+    assert result.read_text() == "result of {'epochs': 4}"
+    assert not before.exists()
+
+
 def test_damaged_start_record_starts_over(run, workspace):
     folder = workspace.folder("teacher")
     folder.mkdir(parents=True)

@@ -27,6 +27,16 @@ _WIDTH = """(span => span.getBoundingClientRect().width /
   span.parentElement.getBoundingClientRect().width)(document.querySelector("#meter-%s span"))"""
 
 
+# The browser's question is answered by `allow()`; `heard` is what the page gets then.
+_SLOW_PERMISSION = """{
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (constraints) => {
+    window.heard = await ask(constraints);
+    return new Promise((resolve) => { window.allow = () => resolve(window.heard); });
+  };
+}"""
+
+
 @pytest.fixture
 def voice(tmp_path, speechlike):
     path = tmp_path / "voice.wav"
@@ -151,6 +161,19 @@ def test_dropouts_of_a_slow_network_are_counted(
     browser.open(serve().page)
     browser.choose_file("#file", voice)
     wait_for(lambda: int(_text(browser, "dropouts")) > 2, "dropouts")
+
+
+def test_microphone_allowed_after_stop_is_let_go(serve, open_browser, voice):
+    browser = open_browser(microphone=voice)
+    browser.open(serve().page)
+    browser.value(_SLOW_PERMISSION)
+    browser.value("document.getElementById('microphone').click()")
+    wait_for(lambda: browser.value("typeof allow") == "function", "the question")
+    browser.value("document.getElementById('stop').click()")
+    assert _text(browser, "status") == "Stopped."
+    browser.value("allow()")
+    wait_for(lambda: browser.value("heard.getTracks()[0].readyState") == "ended", "its end")
+    assert _text(browser, "status") == "Stopped."
 
 
 def test_refusal_and_broken_file_are_told(serve, open_browser, voice, tmp_path):

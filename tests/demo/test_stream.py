@@ -54,7 +54,8 @@ def test_message_that_is_no_hop_is_refused(make_backend, num_bytes):
         "", "[", "[]", "null", '{"volume": 1}', '{"attenuation_limit_db": -1}',
         '{"attenuation_limit_db": 61}', '{"attenuation_limit_db": "12"}',
         '{"attenuation_limit_db": true}', '{"attenuation_limit_db": NaN}', '{"is_bypassed": 1}',
-        '{"is_finished": false}', "[" * 3000,
+        '{"is_finished": false}', "[" * 3000, f'{{"attenuation_limit_db": {"9" * 400}}}',
+        f'{{"attenuation_limit_db": {"9" * 5000}}}',
     ],
 )  # fmt: skip
 def test_text_that_is_no_setting_is_refused(make_backend, text):

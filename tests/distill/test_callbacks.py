@@ -42,6 +42,17 @@ def test_steps_are_counted_from_where_training_was_resumed():
         fit([RaiseOnNan(first_step=100)])
 
 
+def test_steps_of_one_execution_are_named_together():
+    model = model_of()
+    model.compile("sgd", loss="mse", steps_per_execution=2)
+    noisy, speech = np.ones((12, 2), np.float32), np.zeros((12, 1), np.float32)
+    noisy[10] = np.nan
+    options = {"batch_size": 2, "verbose": 0, "shuffle": False}
+    files = RaiseOnNan(lambda step: [f"{step}.flac"])
+    with pytest.raises(FloatingPointError, match=r"steps 4 to 5, made of 4\.flac, 5\.flac\."):
+        model.fit(noisy, speech, callbacks=[files], **options)
+
+
 def test_the_checkpoint_of_the_epoch_before_stays(tmp_path):
     path = tmp_path / "last.keras"
 

@@ -15,9 +15,9 @@ IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
 on_tensorflow = pytest.mark.skipif(not IS_TENSORFLOW, reason="an option of the TensorFlow backend")
 
 
-def network(channels):
+def network(channels, **options):
     inputs = keras.Input((WIDTH,))
-    x = keras.layers.Dense(channels, activation="tanh", name="latent")(inputs)
+    x = keras.layers.Dense(channels, activation="tanh", name="latent", **options)(inputs)
     return keras.Model(inputs, keras.layers.Dense(WIDTH)(x))
 
 
@@ -27,11 +27,11 @@ def pairs(count=16):
     return {"first_view": first, "second_view": second}, speech
 
 
-def distiller_of(optimizer=None, **compiled):
+def distiller_of(optimizer=None, options=None, **compiled):
     keras.utils.set_random_seed(0)
     model = LatentMixupDistiller(
         teacher=network(7),
-        student=network(4),
+        student=network(4, **(options or {})),
         taps=[("bottleneck", "latent", "latent")],
         # XLA draws other numbers from the same seed, so λ is a constant here.
         objective=Objective(output_weight=1.0, lambda_law="uniform", lambda_range=(0.3, 0.3)),
@@ -123,3 +123,29 @@ def test_workers_are_those_of_the_cluster(spec, count):
     )
     assert training.num_workers(model) == count
     assert training.num_workers(types.SimpleNamespace()) == 1
+
+
+def test_weight_regularizers_of_the_student_add_to_the_loss_and_to_the_gradient():
+    plain = distiller_of(keras.optimizers.SGD(0.05))
+    regularized = distiller_of(keras.optimizers.SGD(0.05), {"kernel_regularizer": "l2"})
+    kernel = regularized.student.get_layer("latent").get_weights()[0]
+    penalty = 0.01 * np.sum(np.square(kernel))
+    views, speech = pairs(4)
+    for step in ("evaluate", "train_on_batch"):
+        arguments = {"verbose": 0} if step == "evaluate" else {}
+        options = {"return_dict": True, **arguments}
+        losses = [getattr(m, step)(views, speech, **options)["loss"] for m in (plain, regularized)]
+        assert losses[1] - losses[0] == pytest.approx(penalty, rel=1e-3)
+    moved = [m.student.get_layer("latent").get_weights()[0] for m in (plain, regularized)]
+    np.testing.assert_allclose(moved[1] - moved[0], -0.05 * 0.02 * kernel, atol=1e-6)
+
+
+def test_a_layer_that_adds_a_loss_is_refused():
+    model = distiller_of(options={"activity_regularizer": "l2"})
+    with pytest.raises(ValueError, match=r"with 1 such losses\. Take out `activity_regularizer`"):
+        fit(model)
+
+
+def test_weights_of_losses_are_refused():
+    with pytest.raises(ValueError, match=r"there is one\. Received loss_weights=\[0\.5\]"):
+        distiller_of(loss_weights=[0.5])

@@ -4,6 +4,7 @@ import signal as signals
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,6 +304,15 @@ def test_enhance_folder_keeps_existing_outputs_and_does_the_rest(folder, tmp_pat
 def test_enhance_folder_into_a_folder_inside_leaves_its_own_outputs_out(folder, make_identity):
     for _ in range(2):
         enhance_folder(folder, folder / "enhanced", make_identity, overwrite=True)
+    assert _names(folder / "enhanced") == ["a.wav", "deep/b.wav"]
+
+
+def test_enhance_folder_knows_its_own_outputs_by_a_relative_path(
+    folder, make_identity, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        enhance_folder(folder, Path("enhanced"), make_identity, overwrite=True)
     assert _names(folder / "enhanced") == ["a.wav", "deep/b.wav"]
 
 

@@ -159,6 +159,13 @@ def test_scores_without_the_noisy_speech_are_refused(tmp_path, clips):
         read_scores(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
 
 
+def test_not_a_number_is_no_score(tmp_path, clips):
+    lines = ["system,file,pesq_wb", *(f"noisy,{clip.name},nan" for clip in clips)]
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="must hold the PESQ of the noisy speech"):
+        read_scores(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -166,6 +173,9 @@ def test_scores_without_the_noisy_speech_are_refused(tmp_path, clips):
         ("", "with no rows"),
         ("system,file,pesq_wb\ns,a,1\n", "the same 3 clips, each once. Received .*'s': 1"),
         ("system,file,pesq_wb\ns,z,1\n", "with none of them"),
+        ("system,file,pesq_wb\ns,a,1\ns,a,1\ns,c,1\n", "each once. Received .*'s': 3"),
+        ("system,seed,file,pesq_wb\ns,0,a,1\ns,0,b,1\ns,0,c,1\ns,1,a,1\n", "'s': 1"),
+        ("system,file,pesq_wb\ns,a,high\n", "Received 'high' as pesq_wb of a"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(tmp_path, clips, text, message):

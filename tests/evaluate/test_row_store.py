@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 
 from lmkd_tf.data.pipeline import EvaluationClip
-from lmkd_tf.evaluate.row_store import RowStore
+from lmkd_tf.evaluate import row_store
+from lmkd_tf.evaluate.row_store import RowStore, source_digest
 
 CLIP = EvaluationClip("a", np.ones(4, np.float32), np.zeros(4, np.float32), 0.0, "rain")
 
@@ -37,3 +38,15 @@ def test_line_that_a_killed_process_left_unfinished_is_taken_out(tmp_path):
     last = RowStore(path, [])
     assert [last.get(key) for key in "klm"] == [{"pesq_wb": 1.5}, None, {"pesq_wb": 2.0}]
     assert path.read_text().count("\n") == 2
+
+
+def test_digest_of_the_source_changes_with_a_module(tmp_path, monkeypatch):
+    """Two states of a checkout that differ from one commit have one name there, `-dirty`."""
+    module = tmp_path / "evaluate" / "row_store.py"
+    module.parent.mkdir()
+    module.write_text("x = 1")
+    monkeypatch.setattr(row_store, "__file__", str(module))
+    before = source_digest()
+    assert before == source_digest()
+    module.write_text("x = 2")
+    assert before != source_digest()

@@ -168,3 +168,11 @@ def test_tap_model_of_a_subclassed_model_is_refused():
 def test_feature_tap_names_a_teacher_layer_before_a_student_layer():
     tap = FeatureTap("bottleneck", "block_12", "block_8")
     assert (tap.teacher_layer, tap.student_layer) == ("block_12", "block_8")
+
+
+@BOTH
+def test_a_model_of_two_outputs_is_refused(namespace):
+    model = chain(namespace)
+    two = namespace.Model(model.inputs, [*model.outputs, model.get_layer("second").output])
+    with pytest.raises(ValueError, match=r"one input and one output\. Received .* with 1 and 2"):
+        tap_model(two, ["first"])
