@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-_PROJECT_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 # Mistakes of the user and of the machine; --verbosity=1 shows the traceback.
 USER_ERRORS = (ValueError, TypeError, RuntimeError, ImportError, OSError, FloatingPointError)
 TRAINING_FLAGS = ("config", "workdir", "data", "override")
@@ -67,8 +67,10 @@ def start_backend() -> None:
 def config_path(name: str) -> Path:
     """Returns the path of a configuration given by path or by its name in `configs/`."""
     path = Path(name)
-    is_name = path.suffix != ".py" and not path.exists()
-    return _PROJECT_ROOT / "configs" / f"{name}.py" if is_name else path
+    if path.suffix == ".py" or path.exists():
+        return path
+    installed = _PACKAGE / "configs"  # where setup.py puts them
+    return (installed if installed.is_dir() else _PACKAGE.parent / "configs") / f"{name}.py"
 
 
 def import_tensorflow_quietly() -> None:
