@@ -40,7 +40,7 @@ class Manifest:
         arena: Smallest arena and what fills it, see `lmkd_tf.export.arena.Arena`.
         tflite_steps: Largest difference of TFLite's reference kernels from TFLM at one operator,
             in steps; 0 if both give the same bits.
-        has_c_kernels: Whether the generated C can run it.
+        has_c_kernels: Whether the generated C can run it: its activations are int8.
         version: Version of this record.
     """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one table of operators: what a step graph may hold, and what runs it exactly.
 
-The export refuses an operator that is not listed, and the generator of the firmware has a kernel
-for every one that says so; tests hold both, and every figure, against the interpreters.
+The export refuses an operator that is not listed, and the generator of the firmware has an int8
+kernel for every one that is; tests hold both, and every figure, against the interpreters.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,10 @@ class Operator:
         tflite_steps: Largest difference of TFLite's reference kernels from TFLite Micro,
             which is the golden one, in steps of int8; 0 where both give the same bits.
         tflite_steps_int16: The same for 16-bit activations; None where a runtime lacks it.
-        has_c_kernel: Whether the generated C has an int8 kernel of it. Without one the model
-            runs in TFLite Micro only.
     """
 
     tflite_steps: int = 0
     tflite_steps_int16: int | None = 0
-    has_c_kernel: bool = True
 
 
 OPERATORS: dict[str, Operator] = {

@@ -42,7 +42,7 @@ def readme(manifest: dict[str, Any], version: str) -> str:
     stft = manifest["stft"]
     has_c = manifest.get("has_c_kernels", True)
     sources = "`c/tables.c`, `c/model_aot.c`, `c/model_image.c`"
-    reason = f"{manifest['model']['dtype']} activations or an operator without a kernel"
+    reason = f"{manifest['model']['dtype']} activations"
     return _README.format(
         name=manifest["name"],
         rate=stft["sample_rate_hz"],

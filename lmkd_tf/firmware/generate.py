@@ -27,8 +27,8 @@ def generate(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> li
 
     Returns:
         Paths of the files: the model as `.tflite` and as C, its configuration, the tables and the
-        golden vectors; without the model as C and the vectors where it has an operator or a type
-        that runs in TFLite Micro only.
+        golden vectors; without the model as C and the vectors where it has 16-bit activations,
+        which run in TFLite Micro only.
 
     Raises:
         FileNotFoundError: If the manifest or the model is missing.

@@ -92,7 +92,7 @@ def write_tables(
         config: Frame of the transform.
         num_bands: Number of bands E.
         out_dir: Folder to write to; created where it is missing.
-        notice: Comment that opens the files.
+        notice: What opens the files, of `generated_notice`.
 
     Returns:
         Paths of the two files.

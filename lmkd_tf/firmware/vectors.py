@@ -49,7 +49,7 @@ def write_golden(
     Args:
         manifest_path: `<stem>.manifest.json` of an int8 model that lies beside it.
         out_dir: Folder to write to; created where it is missing.
-        notice: Comment that opens the files.
+        notice: What opens the files, of `generated_notice`.
 
     Returns:
         Paths of the two files.

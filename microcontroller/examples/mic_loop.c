@@ -2,7 +2,9 @@
 // Microphone to loudspeaker, for any board: two halves of a DMA buffer in turns.
 //
 // The interrupt only says which half is free; the loop processes it before the other half is. One
-// hop is 16 ms: if a hop takes longer, `prv_num_late` counts it. Implement platform/audio.h.
+// hop is 16 ms: `prv_num_late` counts the interrupts that came before the loop was done with the
+// half of the one before. Implement platform/audio.h.
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "../platform/audio.h"
@@ -14,10 +16,11 @@ static LMKD_MEMORY(prv_memory);
 static _Alignas(32) int16_t prv_microphone[2 * LMKD_HOP_LENGTH];
 static _Alignas(32) int16_t prv_loudspeaker[2 * LMKD_HOP_LENGTH];
 static volatile int prv_free_half = NONE;
+static volatile bool prv_is_processing;
 static volatile unsigned prv_num_late;
 
 static void prv_on_half(int half) {
-    if (prv_free_half != NONE) {
+    if (prv_is_processing || prv_free_half != NONE) {
         prv_num_late++;
     }
     prv_free_half = half;
@@ -43,10 +46,12 @@ int main(void) {
     while (status == LMKD_OK && lmkd_audio_wait()) {
         const int half = prv_free_half;
         if (half != NONE) {
-            prv_free_half = NONE;
+            prv_is_processing = true;
+            prv_free_half = NONE;  // before the work: the next half may come during it
             status = prv_process_half(state, half);
+            prv_is_processing = false;
         }
     }
-    printf("status %d, %u halves late\n", (int)status, prv_num_late);
+    printf("status %d, late halves: %u\n", (int)status, prv_num_late);
     return status != LMKD_OK || prv_num_late != 0u;
 }

@@ -3,6 +3,9 @@
 //
 // Mono, 16 kHz, 16 bits. The output has the length of the input and is aligned with it. Runs on
 // a PC, and on an emulated or debugged board by semihosting.
+//
+// An older OUT.wav is replaced only once the input and the limit are found good. One name for
+// both files is refused; C cannot tell that two names (a link, or ./IN.wav) are one file.
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +28,18 @@ static void prv_write_u32(uint8_t *bytes, uint32_t value) {
     }
 }
 
-// Moves to the samples of a wav file; returns their bytes, or 0 where the format is another one.
+static bool prv_has_bytes_left(FILE *file, uint32_t num_bytes) {
+    const long start = ftell(file);
+    if (start < 0 || fseek(file, 0, SEEK_END) != 0) {
+        return false;
+    }
+    const long end = ftell(file);
+    return end >= start && (unsigned long)(end - start) >= num_bytes &&
+           fseek(file, start, SEEK_SET) == 0;
+}
+
+// Moves to the samples of a wav file; returns their bytes, or 0 where the format is another one
+// or samples are missing.
 static uint32_t prv_open_wav(FILE *file) {
     uint8_t chunk[16];
     bool is_known = false;
@@ -36,7 +50,7 @@ static uint32_t prv_open_wav(FILE *file) {
     while (fread(chunk, 1, 8, file) == 8) {
         uint32_t size = prv_read_u32(chunk + 4);
         if (memcmp(chunk, "data", 4) == 0) {
-            return is_known ? size : 0;
+            return is_known && prv_has_bytes_left(file, size) ? size : 0;
         }
         if (memcmp(chunk, "fmt ", 4) == 0 && size >= 16 && fread(chunk, 1, 16, file) == 16) {
             is_known = prv_read_u32(chunk) == (1u | 1u << 16) &&  // PCM, one channel
@@ -95,48 +109,62 @@ static int prv_fail(const char *message) {
     return 1;
 }
 
-static int prv_run(FILE *in, FILE *out, float limit_db) {
+static int prv_fail_with(enum lmkd_status status) {
+    fprintf(stderr, "wav_filter: status %d; see lmkd/status.h\n", (int)status);
+    return 1;
+}
+
+// Writes the output; an incomplete one is removed.
+static int prv_write(const char *name, struct lmkd_state *state, FILE *in, uint32_t num_samples) {
+    FILE *out = fopen(name, "wb");
+    if (out == NULL) {
+        return prv_fail("The output must be writable. Received an error. Check the path.");
+    }
+    enum lmkd_status status = LMKD_OK;
+    bool is_written = prv_write_header(out, 2 * num_samples);
+    if (is_written) {
+        status = prv_filter(state, in, out, num_samples);
+        is_written = ferror(out) == 0;
+    }
+    is_written = fclose(out) == 0 && is_written;
+    if (is_written && status == LMKD_OK) {
+        return 0;
+    }
+    remove(name);
+    if (!is_written) {
+        return prv_fail("The output must fit on the disk. Received an error. Free some space.");
+    }
+    return prv_fail_with(status);
+}
+
+static int prv_run(FILE *in, const char *out_name, float limit_db) {
     const struct lmkd_config config = {.attenuation_limit_db = limit_db};
     struct lmkd_state *state;
     const uint32_t data_bytes = prv_open_wav(in);
-    if (data_bytes == 0) {
+    if (data_bytes < 2) {
         return prv_fail(
-            "The input must be a wav file with samples: mono, 16 kHz, 16-bit PCM. "
-            "Received another format. Convert it first.");
+            "The input must be a whole wav file with samples: mono, 16 kHz, 16-bit PCM. "
+            "Received another format, or less than its header says. Convert it first.");
     }
-    enum lmkd_status status = lmkd_init(prv_memory, sizeof prv_memory, &config, &state);
-    if (status == LMKD_OK && !prv_write_header(out, data_bytes / 2 * 2)) {
-        return prv_fail("The output must be writable. Received an error. Free some space.");
-    }
-    if (status == LMKD_OK) {
-        status = prv_filter(state, in, out, data_bytes / 2);
-    }
-    if (status != LMKD_OK) {
-        fprintf(stderr, "wav_filter: status %d; see lmkd/status.h\n", (int)status);
-    }
-    return status != LMKD_OK;
+    const enum lmkd_status status = lmkd_init(prv_memory, sizeof prv_memory, &config, &state);
+    return status != LMKD_OK ? prv_fail_with(status)
+                             : prv_write(out_name, state, in, data_bytes / 2);
 }
 
 int main(int argc, char **argv) {
     if (argc < 3 || argc > 4) {
         return prv_fail("Two files are needed: wav_filter IN.wav OUT.wav [LIMIT_DB]");
     }
+    if (strcmp(argv[1], argv[2]) == 0) {
+        return prv_fail(
+            "The output must be another file than the input. Received one name for both. "
+            "Give the output another name.");
+    }
     FILE *in = fopen(argv[1], "rb");
     if (in == NULL) {
         return prv_fail("The input must exist. Received a name without a file. Check the path.");
     }
-    FILE *out = fopen(argv[2], "wb");
-    if (out == NULL) {
-        fclose(in);
-        return prv_fail("The output must be writable. Received an error. Check the path.");
-    }
-    int result = prv_run(in, out, argc == 4 ? strtof(argv[3], NULL) : 0.0f);
+    const int result = prv_run(in, argv[2], argc == 4 ? strtof(argv[3], NULL) : 0.0f);
     fclose(in);
-    if (fclose(out) != 0) {
-        result = prv_fail("The output must fit on the disk. Received an error. Free some space.");
-    }
-    if (result != 0) {
-        remove(argv[2]);
-    }
     return result;
 }

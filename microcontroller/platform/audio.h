@@ -21,8 +21,9 @@ int lmkd_audio_start(int16_t *microphone, int16_t *loudspeaker, size_t half_samp
 void lmkd_audio_invalidate(int16_t *samples, size_t num_samples);
 void lmkd_audio_clean(int16_t *samples, size_t num_samples);
 
-// Sleeps until the next interrupt (WFI, or a semaphore of the RTOS). Returns 0 to end the loop,
-// which a product never does.
+// Sleeps until an interrupt has come since the last call: WFE, or a semaphore of the RTOS; WFI
+// would miss one that came while a hop was processed. Returns 0 to end the loop, which a product
+// never does.
 int lmkd_audio_wait(void);
 
 #endif  // LMKD_AUDIO_H

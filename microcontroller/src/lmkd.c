@@ -24,7 +24,7 @@ struct lmkd_state {
     float second[LMKD_FFT_LENGTH];  // and the other of the two; bands in between
 };
 
-_Static_assert(sizeof(struct lmkd_state) <= LMKD_FRONT_END_BYTES, "lmkd.h states the size");
+_Static_assert(sizeof(struct lmkd_state) == LMKD_FRONT_END_BYTES, "lmkd.h states the size");
 _Static_assert(LMKD_WINDOW_LENGTH == 2 * LMKD_HOP_LENGTH, "frames overlap by half");
 _Static_assert(LMKD_FFT_LENGTH >= LMKD_WINDOW_LENGTH, "the transform covers the window");
 _Static_assert(LMKD_INPUT_FEATURES_BYTES == LMKD_NUM_BANDS, "the features are int8");

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from lmkd_tf.config.files import read_json
+from lmkd_tf.config.schema import StftConfig
+from lmkd_tf.export.calibration import Calibration
+from lmkd_tf.export.tflite import to_tflite
 from lmkd_tf.firmware import bundle
 from lmkd_tf.firmware.bundle import digest_of, read_folder, write_bundle, zip_bytes
 from lmkd_tf.firmware.bundle_check import verify_bundle
 from lmkd_tf.firmware.cost_sheet import FRONT_END_INSTRUCTIONS, INSTRUCTIONS_PER_MAC
+from lmkd_tf.models.builder import build_core
 from lmkd_tf.models.presets import preset_files
 
 # Reads 16-bit samples hop by hop and writes the enhanced ones: what a product does.
@@ -299,3 +303,24 @@ def test_zip_bytes_depend_on_names_and_content_alone():
     files = {"b": b"2", "a": b"1"}
     assert zip_bytes(files, "x") == zip_bytes(dict(sorted(files.items())), "x")
     assert zip_bytes(files, "x") != zip_bytes(files, "y")
+
+
+def test_bundle_of_16_bit_activations_is_for_an_integration_around_tflite_micro(tmp_path):
+    size = {"num_bands": 12, "channels": 8, "dilations": (1, 2)}
+    frames = np.random.default_rng(0).normal(0, 0.3, (150, 12)).astype(np.float32)
+    to_tflite(
+        build_core("tcn", **size),
+        tmp_path / "student.tflite",
+        architecture="tcn",
+        size=size,
+        stft=StftConfig(),
+        calibration=Calibration(frames, seed=3, files=("a.flac",)),
+        dtype="int16",
+    )
+    write_bundle(tmp_path / "student.tflite", tmp_path / "bundle")
+    assert verify_bundle(tmp_path / "bundle") == []
+    names = {path.name for path in (tmp_path / "bundle" / "c").iterdir()}
+    assert {"model_data.c", "op_resolver.h", "lmkd_config.h", "tables.c"} <= names
+    assert not {"model_aot.c", "model_image.c"} & names
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "This model has no generated C (int16 activations)" in text

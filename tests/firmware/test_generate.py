@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
+import subprocess
 
 import pytest
 
 from lmkd_tf.firmware import generate
+from lmkd_tf.firmware.package import SOURCES
 
 NAMES = [
     "golden.c",
@@ -59,3 +62,40 @@ def test_manifest_that_contradicts_its_frame_is_refused(shipped_export, tmp_path
     shipped_export.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"`num_bins` of a manifest.*Received 256, expected 257"):
         generate.generate(shipped_export, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def two_models(project_root, tmp_path_factory):
+    """Generated files of a model, and of one whose features have another scale."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("nano_int8.tflite", "nano_int8.manifest.json"):
+        shutil.copy(project_root / "lmkd_tf" / "presets" / name, folder)
+    manifest = folder / "nano_int8.manifest.json"
+    generate.generate(manifest, folder / "first")
+    record = json.loads(manifest.read_text())
+    record["features"]["scale_db"] *= 2
+    manifest.write_text(json.dumps(record))
+    generate.generate(manifest, folder / "second")
+    return folder / "first", folder / "second"
+
+
+def _compiler_errors(generated, project_root, require_tool):
+    firmware = project_root / "microcontroller"
+    sources = [firmware / name for name in SOURCES if name.startswith("src/")]
+    sources += sorted(generated.glob("*.c"))
+    includes = [f"-I{path}" for path in (generated, firmware / "include", firmware / "src")]
+    command = [require_tool("gcc", "gcc"), "-std=c11", "-Werror", "-fsyntax-only", *includes]
+    done = subprocess.run([*command, *sources], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (done.stderr == "")
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_of_another_model_does_not_compile(
+    name, two_models, tmp_path, project_root, require_tool
+):
+    mixed = shutil.copytree(two_models[0], tmp_path / "mixed")
+    assert _compiler_errors(mixed, project_root, require_tool) == ""
+    shutil.copy(two_models[1] / name, mixed)
+    errors = _compiler_errors(mixed, project_root, require_tool)
+    assert "Generated files must be of one model" in errors

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,17 @@ import pytest
 import lmkd_tf
 from lmkd_tf.firmware import package
 
+# What lmkd.h tells its reader to write, in the words that C and C++ share.
+USE = """
+#include <{header}>
+static LMKD_MEMORY(memory);
+struct lmkd_state *start(void);
+struct lmkd_state *start(void) {{
+    struct lmkd_state *state;
+    return lmkd_init(memory, sizeof memory, NULL, &state) == LMKD_OK ? state : NULL;
+}}
+"""
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 CORE_M4F = "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 -std=gnu11 -O3"
 
 
@@ -85,12 +97,16 @@ def test_arduino_library_compiles_from_its_flat_folder(tmp_path, require_tool):
     compiler = require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
     folder = package.write_arduino_library(tmp_path / "lmkd")
     assert "name=lmkd" in (folder / "library.properties").read_text()
-    sketch = tmp_path / "sketch.c"
-    sketch.write_text("#include <lmkd.h>\nLMKD_MEMORY(memory);\n")
-    for source in [sketch, *(folder / "src").glob("*.c")]:
+    for source in (folder / "src").glob("*.c"):
         target = tmp_path / f"{source.name}.o"
         command = [compiler, *CORE_M4F.split(), f"-I{folder / 'src'}", "-c", str(source)]
         subprocess.run([*command, "-o", str(target)], check=True)
+    sketch = tmp_path / "sketch.cc"  # the Arduino IDE compiles a sketch as C++
+    sketch.write_text(USE.format(header="lmkd.h"))
+    cpp = [require_tool("arm-none-eabi-g++", "gcc-arm-none-eabi"), *CORE_M4F.split(), *WARNINGS]
+    cpp = [word.replace("gnu11", "gnu++11") for word in cpp]
+    command = [*cpp, f"-I{folder / 'src'}", "-c", str(sketch), "-o", str(tmp_path / "sketch.o")]
+    subprocess.run(command, check=True)
 
 
 def test_arduino_library_is_not_written_over_a_folder(tmp_path):
@@ -106,10 +122,55 @@ def test_cmake_project_uses_the_library_as_a_subdirectory(firmware, tmp_path, re
     subprocess.run([tmp_path / "consumer"], check=True)
 
 
-def test_public_header_is_usable_from_cpp(firmware, tmp_path, require_tool):
-    compiler = require_tool("g++", "g++")
-    source = tmp_path / "use.cc"
-    source.write_text('#include "lmkd/lmkd.h"\nLMKD_MEMORY(memory);\n')
+@pytest.mark.parametrize(
+    ("tool", "package_", "standard", "suffix"),
+    [
+        ("g++", "g++", "c++11", "cc"),
+        ("g++", "g++", "c++17", "cc"),
+        ("clang++", "clang", "c++17", "cc"),
+        ("gcc", "gcc", "c11", "c"),
+    ],
+)
+def test_public_header_is_usable_from_c_and_cpp(
+    tool, package_, standard, suffix, firmware, tmp_path, require_tool
+):
+    source = tmp_path / f"use.{suffix}"
+    source.write_text(USE.format(header="lmkd/lmkd.h"))
     includes = [f"-I{firmware / name}" for name in ("include", "generated")]
-    command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", *includes, "-c", str(source)]
-    subprocess.run([*command, "-o", str(tmp_path / "use.o")], check=True)
+    command = [require_tool(tool, package_), f"-std={standard}", *WARNINGS, *includes]
+    subprocess.run([*command, "-c", str(source), "-o", str(tmp_path / "use.o")], check=True)
+
+
+def test_readme_states_the_bytes_that_the_macro_reserves(firmware, tmp_path, require_tool):
+    text = (firmware / "README.md").read_text()
+    stated = re.search(r"static LMKD_MEMORY\(memory\); +// ([\d,]+) bytes", text)
+    assert stated
+    source = tmp_path / "size.c"
+    source.write_text(
+        '#include "lmkd/lmkd.h"\nLMKD_MEMORY(memory);\n'
+        f'_Static_assert(sizeof memory == {stated[1].replace(",", "")}, "as the read-me says");\n'
+    )
+    includes = [f"-I{firmware / name}" for name in ("include", "generated")]
+    command = [require_tool("gcc", "gcc"), "-std=c11", "-fsyntax-only", *includes, str(source)]
+    subprocess.run(command, check=True)
+
+
+def test_folders_that_the_readme_says_to_copy_compile_and_link(firmware, tmp_path, require_tool):
+    step = (firmware / "README.md").read_text().split("**Add it to your project**")[1]
+    copied, left_out = step.split("| build |")[0].split("without", 1)
+    folders = re.findall(r"`(\w+)/`", copied)
+    assert folders == ["include", "src", "generated"]
+    for folder in folders:
+        shutil.copytree(firmware / folder, tmp_path / folder)
+    for name in re.findall(r"`((?:src|generated)/[\w.]+)`", left_out):
+        (tmp_path / name).unlink()
+    sources = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.c*"))
+    assert sources == sorted(package.SOURCES)
+    (tmp_path / "main.c").write_text(
+        USE.format(header="lmkd/lmkd.h") + "int main(void) { return start() == NULL; }\n"
+    )
+    includes = [f"-I{folder}" for folder in folders]
+    command = [require_tool("gcc", "gcc"), "-std=c11", *WARNINGS, "-ffp-contract=off", *includes]
+    command += ["main.c", *sources, "-o", "product"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "product"], check=True)

@@ -32,6 +32,7 @@ MUTANTS = [
     ("src/nn_dense.c", "(high >> 31) + half", "half"),
     ("src/nn_arithmetic.h", "((int64_t)1 << 30)", "((int64_t)1 << 29)"),
     ("src/nn_simple.c", "first += first_step;", "first += 0 * first_step;"),
+    ("examples/mic_loop.c", "prv_is_processing || ", ""),
     ("generated/model_aot.c", "// State of the next hop.", "return;"),
 ]
 

@@ -40,8 +40,9 @@ extern "C" {
 
 #define LMKD_MEMORY_ALIGNMENT 16u
 
-// Bytes of one instance: front end, then network (its size depends on the runtime).
-#define LMKD_FRONT_END_BYTES (8u * LMKD_FFT_LENGTH + 8u * LMKD_HOP_LENGTH + 64u)
+// Bytes of one instance: front end (arrays and three words), then network (its size depends on the
+// runtime).
+#define LMKD_FRONT_END_BYTES ((8u * LMKD_FFT_LENGTH + 8u * LMKD_HOP_LENGTH + 12u + 15u) / 16u * 16u)
 #if defined(LMKD_RUNTIME_TFLM)
 #if !defined(LMKD_INTERPRETER_BYTES)
 #define LMKD_INTERPRETER_BYTES 2048u  // interpreter, operators, features and mask
@@ -53,9 +54,10 @@ extern "C" {
 #endif
 #define LMKD_MEMORY_BYTES (LMKD_FRONT_END_BYTES + LMKD_NETWORK_BYTES)
 
-// Declares an array that holds one instance.
+// Declares an array that holds one instance; `static` may stand before it, in C++ too, where the
+// alignment must not follow `static` and so follows the name.
 #if defined(__cplusplus)
-#define LMKD_MEMORY(name) alignas(LMKD_MEMORY_ALIGNMENT) unsigned char name[LMKD_MEMORY_BYTES]
+#define LMKD_MEMORY(name) unsigned char name alignas(LMKD_MEMORY_ALIGNMENT)[LMKD_MEMORY_BYTES]
 #else
 #define LMKD_MEMORY(name) _Alignas(LMKD_MEMORY_ALIGNMENT) unsigned char name[LMKD_MEMORY_BYTES]
 #endif
@@ -83,7 +85,7 @@ struct lmkd_config {
     size_t model_bytes;
 };
 
-// Returns the bytes of memory that one instance needs; at most LMKD_MEMORY_BYTES.
+// Returns the bytes of memory that one instance needs: LMKD_MEMORY_BYTES of the compiled library.
 size_t lmkd_memory_size(void);
 
 // Makes an instance in memory of the caller, and checks the model.
