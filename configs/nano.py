@@ -26,7 +26,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("small"),
         student=ModelConfig("nano"),
         network=ModelConfig("nano"),
-        network_training=replace(supervised.network_training, epochs=40, learning_rate=0.002),
+        network_training=replace(supervised.network_training, epochs=36, learning_rate=0.003),
         # Such a small network takes too much of the speech with the noise (docs/search.md).
         loss=replace(supervised.loss, magnitude_asymmetry=0.5),
         distill=replace(supervised.distill, method="path_mixup"),

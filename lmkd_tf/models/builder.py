@@ -27,12 +27,12 @@ _NANO: dict[str, Any] = {
     "num_bands": 144,
     "bands_per_position": 8,
     "encoder_channels": 16,
-    "channels": 24,
-    "dilations": (1,),
+    "channels": 32,
+    "dilations": (),
     "squeeze_channels": 8,
     "bottleneck_channels": 72,
-    "bottleneck_dilations": (2, 8),
-    "recurrent_channels": 0,
+    "bottleneck_dilations": (),
+    "recurrent_channels": 52,
 }
 
 # name -> (builder of the core, its default size). A core maps features
