@@ -22,8 +22,8 @@ class Workspace:
 
     A stage is finished when its `stage.json` exists. It is run again when its
     settings or one of its inputs changed, or when a file that it wrote is missing
-    or damaged. A stage that was interrupted finds its folder as it left it. The result
-    of other settings is in `STAGE.before` until the new one is finished, and is taken
+    or damaged. A stage that was interrupted finds its folder as it left it. What other
+    settings made is in `STAGE.before` until the new result is finished, and is taken
     back if its settings come back before.
 
     Args:
@@ -104,11 +104,10 @@ class Workspace:
         write_json(folder / _STARTED, {"fingerprint": fingerprint})
         started_s = time.monotonic()
         make(folder)
-        (folder / _STARTED).unlink()
         files = {
             str(path.relative_to(folder)): sha256_of(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and path != folder / _STARTED
         }
         record = {
             "fingerprint": fingerprint,
@@ -117,6 +116,7 @@ class Workspace:
             "files": files,
         }
         write_json(folder / _RECORD, record)
+        (folder / _STARTED).unlink()  # last: a folder without both is not the stage's own
         shutil.rmtree(self.folder(_before(stage)), ignore_errors=True)
         return folder
 
@@ -138,19 +138,25 @@ class Workspace:
         ]
 
     def _make_room(self, stage: str, fingerprint: str) -> None:
-        """Sets the result of other settings aside, or takes that of these settings back."""
+        """Sets what other settings made aside, or takes back what these settings made."""
         folder, before = self.folder(stage), self.folder(_before(stage))
-        record = self._record(stage)
-        if record is None or record["fingerprint"] == fingerprint:  # in parts, or damaged
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
+        own = self._fingerprint_of(stage)
+        is_kept = own not in (None, fingerprint)  # these settings' own is damaged
+        if is_kept and (self._record(stage) or not before.exists()):
             shutil.rmtree(before, ignore_errors=True)
             folder.rename(before)
-            logging.warning(
-                "%s is made anew. Until that is done, %s holds the earlier result.", folder, before
-            )
-        if (self._record(_before(stage)) or {}).get("fingerprint") == fingerprint:
+            logging.warning("%s is made anew. Until that is done, %s has what was.", folder, before)
+        elif folder.exists():
+            logging.warning("%s is made anew. What was there was damaged or unfinished.", folder)
+            shutil.rmtree(folder)
+        if self._fingerprint_of(_before(stage)) == fingerprint:
             before.rename(folder)
+
+    def _fingerprint_of(self, stage: str) -> str | None:
+        """Returns what a folder was made from, finished or not."""
+        folder = self.folder(stage)
+        made = self._record(stage) or _read_dict(folder / _STARTED)
+        return made.get("fingerprint")
 
     def _is_resumable(self, folder: Path, fingerprint: str) -> bool:
         return _read_dict(folder / _STARTED).get("fingerprint") == fingerprint

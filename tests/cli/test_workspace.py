@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from lmkd_tf.cli import workspace as workspace_module
 from lmkd_tf.cli.workspace import Workspace
 
 
@@ -150,6 +151,46 @@ def test_finished_result_is_kept_until_that_of_other_settings_is_finished(run, m
     run("teacher", {"epochs": 4})
     assert result.read_text() == "result of {'epochs': 4}"
     assert not before.exists()
+
+
+def test_training_of_hours_survives_a_run_with_a_mistyped_setting(run, workspace):
+    def fail(folder):
+        (folder / "checkpoint").write_text("thirty epochs")
+        raise KeyboardInterrupt
+
+    def look(folder):
+        found.extend(path.name for path in folder.iterdir())
+
+    def mistake(folder):
+        raise ValueError("no such network")
+
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        workspace.run("teacher", {"epochs": 300}, [], fail)
+    with pytest.raises(ValueError, match="no such network"):
+        workspace.run("teacher", {"epochs": 30}, [], mistake)
+    workspace.run("teacher", {"epochs": 300}, [], look)
+    assert sorted(found) == ["checkpoint", "started.json"]
+    assert not workspace.folder("teacher.before").exists()
+
+
+def test_stage_whose_record_cannot_be_written_goes_on_where_it_was(workspace, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    def make(folder):
+        (folder / "result.txt").write_text("hours")
+        monkeypatch.setattr(workspace_module, "write_json", full)
+
+    def look(folder):
+        found.extend(path.name for path in folder.iterdir())
+
+    found = []
+    with pytest.raises(OSError, match="No space left"):
+        workspace.run("teacher", {}, [], make)
+    monkeypatch.undo()
+    workspace.run("teacher", {}, [], look)
+    assert sorted(found) == ["result.txt", "started.json"]
 
 
 def test_damaged_start_record_starts_over(run, workspace):
