@@ -5,7 +5,8 @@ lmkd-train --config=nano --network=nano --data=FOLDER --workdir=runs/nano \
         --override=data.crop_seconds=2 --override=network_start=EARLIER.keras \
         --override=network_start_is_partial=True
 lmkd-quickstart --config=nano --data=FOLDER --workdir=runs/nano_int8 \
-        --override=student_start=runs/nano/network/network.keras
+        --override=student_start=runs/nano/network/network.keras \
+        --override=loss.magnitude_asymmetry=1
 
 EARLIER was the preset before, which had blocks that remember instead of a recurrence: in a checkout
 of commit d1e860f, `lmkd_tf.models.from_preset("nano").save("EARLIER.keras")` writes it.
@@ -34,7 +35,7 @@ def get_config() -> ExperimentConfig:
         loss=replace(supervised.loss, magnitude_asymmetry=0.5),
         distill=replace(supervised.distill, method="path_mixup"),
         distillation_training=TrainConfig(
-            epochs=1, steps_per_epoch=300, batch_size=3, learning_rate=2e-4
+            epochs=2, steps_per_epoch=300, batch_size=3, learning_rate=2e-4
         ),
         compress=CompressConfig(
             sparsity=0.0,  # zeros among weights cost quality and save no cycle

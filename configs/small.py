@@ -31,4 +31,5 @@ def get_config() -> ExperimentConfig:
         network=ModelConfig("small"),
         loss=replace(nano.loss, magnitude_asymmetry=0.0),
         network_training=replace(nano.network_training, epochs=15, learning_rate=0.002),
+        distillation_training=replace(nano.distillation_training, epochs=1),
     )
