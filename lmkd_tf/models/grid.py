@@ -53,7 +53,8 @@ def build_grid(  # noqa: PLR0913 - the sizes of a network
         encoder_channels: Width of the encoder, whose output skips to the decoder.
         channels: Width C of the blocks on the grid; they remember half of it.
         dilations: Frames between the taps of each block on the grid; 0 for a recurrence
-            instead of taps. Half of these blocks stand before the bottleneck, half after it.
+            instead of taps. Half of these blocks stand before the bottleneck, half after it; there
+            may be none.
         squeeze_channels: Width of each position on its way into the bottleneck.
         bottleneck_channels: Width of the bottleneck; its blocks remember half of it.
         bottleneck_dilations: The same for each block of the bottleneck; there may be none.
