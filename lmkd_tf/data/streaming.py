@@ -18,6 +18,9 @@ from lmkd_tf.dsp.pcm import int16_to_float
 
 # Formats in which a seek lands on the very sample; of others the whole file is decoded.
 _SEEKABLE = ("WAV", "WAVEX", "FLAC", "W64", "AIFF", "AU", "RF64")
+# Samples that are int16 without rounding. Read as int16, floats come unscaled (0 or +-1)
+# and finer integers are truncated, where decoding into memory rounds.
+_INT16_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8")
 _CACHE_BYTES = 256 * 2**20
 
 
@@ -64,9 +67,8 @@ class FileSignal:
         self._state = _state_of(clip.path)
         info = soundfile.info(clip.path)
         is_plain = clip.minus is None and not clip.treble_lift_db
-        self._is_direct = (
-            is_plain and info.samplerate == sample_rate_hz and info.format in _SEEKABLE
-        )
+        is_int16 = info.format in _SEEKABLE and info.subtype in _INT16_SUBTYPES
+        self._is_direct = is_plain and is_int16 and info.samplerate == sample_rate_hz
         # The length that soxr gives a whole file.
         self.size = round(info.frames * sample_rate_hz / info.samplerate)
 
@@ -154,8 +156,8 @@ def stream_store(
 ) -> AudioStore:
     """Opens clips without decoding them; a crop is read when it is drawn.
 
-    WAV and FLAC at the right rate are read in part. Other files are decoded whole, and
-    the last ones of them kept.
+    WAV and FLAC of at most 16 bits at the right rate are read in part. Other files are
+    decoded whole, and the last ones of them kept.
 
     Args:
         clips: Clips to open, at least one.

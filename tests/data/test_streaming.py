@@ -37,6 +37,31 @@ def test_slices_are_those_of_the_decoded_file(tmp_path, noise, name, rate_hz, ch
         assert np.array_equal(streamed[part], decoded[part])
 
 
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "is_direct"),
+    [
+        ("wav", "FLOAT", False),
+        ("wav", "DOUBLE", False),
+        ("aiff", "FLOAT", False),
+        ("au", "FLOAT", False),
+        ("wav", "PCM_24", False),
+        ("flac", "PCM_24", False),
+        ("wav", "PCM_32", False),
+        ("wav", "PCM_16", True),
+        ("wav", "PCM_U8", True),
+        ("flac", "PCM_S8", True),
+    ],
+)
+def test_slices_are_those_of_the_decoded_file_whatever_its_samples(
+    tmp_path, noise, suffix, subtype, is_direct
+):
+    clip = clip_of(tmp_path / f"a.{suffix}")
+    soundfile.write(clip.path, noise, 16000, subtype=subtype)
+    (streamed,), (decoded,) = stream_store([clip]).signals, load_store([clip]).signals
+    assert np.array_equal(streamed[5000:9000], decoded[5000:9000])
+    assert streamed._is_direct == is_direct  # what is exact must not be decoded whole
+
+
 def test_batches_are_those_from_memory(noisy_corpus):
     corpus = read_corpus(noisy_corpus)
     batches = []
