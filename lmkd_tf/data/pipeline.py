@@ -98,6 +98,7 @@ class PairSource:
         self.batch_size = batch_size
         self.seed = seed
         self.rooms = rooms
+        self.clips = (*speech.clips, *noise.clips)
         self.num_samples = round(settings.crop_seconds * speech.sample_rate_hz)
         sizes = np.array([signal.size for signal in speech.signals])
         self._order = EpochOrder(sizes, self.num_samples, seed)
