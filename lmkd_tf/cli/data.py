@@ -14,7 +14,8 @@ CORPUS is a folder of any known layout or a CSV manifest; CORPUS,NOISE adds a tr
 inspect prints what is there and what is wrong with it; with --output also a picture and JSON.
 pack and shard store the decoded audio (no TensorFlow needed); shard runs on many machines with
 a runner of Apache Beam (further arguments go to it). mix stores training pairs mixed beforehand,
-which serve hands out to trainers. The result of all three is a CORPUS again, or what
+which serve hands out to trainers. The result of pack and shard is a CORPUS of the speech and
+noise again (room impulse responses and pairs are left out, with a warning), that of mix what
 lmkd_tf.data.sharded_pairs reads.
 """
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from lmkd_tf.config.files import read_json, sha256_of, write_json
 from lmkd_tf.data.index import Clip, Corpus
@@ -114,7 +115,7 @@ def write_packed(
     max_failed_fraction: float = 0.05,
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Path, str]]:
-    """Packs all speech and noise of a corpus.
+    """Packs all speech and noise of a corpus; see `warn_left_out` for the rest.
 
     The folder appears when it is complete; a folder that holds anything else than a
     packed corpus is left alone.
@@ -145,6 +146,7 @@ def write_packed(
         replace_folder(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    warn_left_out(corpus)
     return skipped
 
 
@@ -208,6 +210,21 @@ def corpus_facts(corpus: Corpus) -> dict[str, Any]:
     """Returns what a container keeps of a corpus beside its clips."""
     names = ("name", "is_synthetic", "description")
     return {name: getattr(corpus, name) for name in names}
+
+
+def warn_left_out(corpus: Corpus) -> None:
+    """Warns of what a container has no place for: room impulse responses and pairs."""
+    parts = {
+        "room impulse responses (training simulates rooms)": corpus.responses,
+        "pairs of noisy and clean files (score them from the corpus itself)": corpus.pairs,
+    }
+    listed = [f"{len(items)} {name}" for name, items in parts.items() if items]
+    if listed:
+        logging.warning(
+            "Packed corpora and shards hold speech and noise only. Left out of %s: %s.",
+            corpus.name,
+            " and ".join(listed),
+        )
 
 
 def check_index(index: Any, file: Path, wanted: str, version: int) -> None:

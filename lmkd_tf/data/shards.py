@@ -36,6 +36,7 @@ from lmkd_tf.data.packed import (
     corpus_of_entries,
     entry_of,
     list_sources,
+    warn_left_out,
 )
 from lmkd_tf.data.store import AudioStore, check_failures, try_decode
 
@@ -455,6 +456,8 @@ def finish_set(
 ) -> None:
     """Writes the list of unusable clips and, if these are few enough, the index.
 
+    Warns of what shards have no place for.
+
     Args:
         plan: The plan that was carried out.
         corpus: Corpus that was sharded.
@@ -477,6 +480,7 @@ def finish_set(
             f"Received {num_written} written and {len(letters)} refused of {num_clips}. "
             "Run lmkd-data shard again."
         )
+    warn_left_out(corpus)
 
 
 def read_shards(folder: str | Path) -> Corpus:
