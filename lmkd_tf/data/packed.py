@@ -135,7 +135,7 @@ def write_packed(
         OSError: If the disk is full; nothing is left behind.
     """
     target = Path(folder).resolve()
-    refuse_other_folder(target, INDEX_NAME)
+    _refuse_other_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
     try:
@@ -150,18 +150,24 @@ def write_packed(
     return skipped
 
 
-def refuse_other_folder(folder: Path, index_name: str) -> None:
-    """Raises unless a folder is absent, empty or holds an index of this name.
+def _refuse_other_folder(folder: Path) -> None:
+    """Raises unless a folder is absent, empty or a packed corpus and nothing besides.
+
+    All that is in the folder goes when the corpus is packed again: a file of somebody else
+    that lies there, such as an inspection, must not.
 
     Raises:
         ValueError: If the folder holds anything else.
     """
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / index_name).is_file()):
-        return
-    if folder.exists():
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in found if name not in (INDEX_NAME, _AUDIO_NAME)]
+    is_packed_or_empty = folder.is_dir() and not foreign and (not found or INDEX_NAME in found)
+    if folder.exists() and not is_packed_or_empty:
+        what = ", ".join((foreign or found)[:5]) or "it is a file"
         raise ValueError(
             "The result needs a folder of its own. "
-            f"Received {folder}, which holds something else. Give the path of a new folder."
+            f"Received {folder}, which holds something else: {what}. "
+            "Give the path of a new folder, or move these files away."
         )
 
 

@@ -88,6 +88,15 @@ def test_other_files_are_left_alone(corpus, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+def test_other_files_beside_a_packed_corpus_are_left_alone(corpus, packed):
+    write_packed(corpus, packed)  # its own files are replaced
+    (packed / "inspection.json").write_text("mine")
+    with pytest.raises(ValueError, match=r"something else: inspection\.json\."):
+        write_packed(corpus, packed)
+    assert (packed / "inspection.json").read_text() == "mine"
+    assert verify_packed(packed) > 0
+
+
 def test_full_disk_leaves_nothing_behind_and_the_older_corpus_untouched(
     corpus, packed, monkeypatch
 ):
