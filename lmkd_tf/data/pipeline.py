@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import csv
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +45,8 @@ class EvaluationClip:
     """Holds one held-out noisy utterance and its clean reference.
 
     Args:
-        name: File stem for this clip, unique in its set.
+        name: File stem for this clip, unique in its set; of a pair the stem of its noisy
+            file, with the folders where others have the same stem.
         noisy: Noisy speech, float32, shape `(N,)`.
         speech: Clean speech at the level it has in `noisy`, float32, shape `(N,)`.
         snr_db: Nominal SNR in dB.
@@ -456,9 +459,9 @@ def paired_set(
             f"The corpus must have noisy and clean files in split '{split}'. "
             f"Received {corpus.name} ({corpus.layout}) with none. Leave out --benchmark."
         )
+    by_name = dict(zip(_unique_names([pair.noisy for pair in pairs]), pairs, strict=True))
     if snrs_db is None:
-        return [_read_pair(pair) for pair in pairs]
-    by_name = {pair.noisy.stem: pair for pair in pairs}
+        return [_read_pair(name, pair) for name, pair in by_name.items()]
     missing = [name for name in snrs_db if name not in by_name]
     if missing:
         raise ValueError(
@@ -466,10 +469,37 @@ def paired_set(
             f"Received {corpus.name} ({corpus.layout}) without {', '.join(missing[:5])}. "
             "Give the whole test set."
         )
-    return [_read_pair(replace(by_name[name], snr_db=snr)) for name, snr in snrs_db.items()]
+    return [_read_pair(name, replace(by_name[name], snr_db=snr)) for name, snr in snrs_db.items()]
 
 
-def _read_pair(pair: Pair) -> EvaluationClip:
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """Returns the stem of each file; where several have the same one, their folders as well.
+
+    Scores are listed, and files written, by these names.
+
+    Raises:
+        ValueError: If two names are the same in spite of that.
+    """
+    counts = Counter(path.stem for path in paths)
+    root = os.path.commonpath([path.absolute().parent for path in paths])
+    names = [
+        path.stem
+        if counts[path.stem] == 1
+        else _file_stem(path.absolute().relative_to(root).with_suffix("").as_posix())
+        for path in paths
+    ]
+    first: dict[str, Path] = {}
+    for name, path in zip(names, paths, strict=True):
+        if first.setdefault(name, path) is not path:
+            raise ValueError(
+                "The noisy files of a set must differ in their names. "
+                f"Received {first[name]} and {path}, which are both called {name!r} here. "
+                "Rename one of them."
+            )
+    return names
+
+
+def _read_pair(name: str, pair: Pair) -> EvaluationClip:
     noisy, clean = (_decode_whole(path) for path in (pair.noisy, pair.clean))
     if noisy.shape != clean.shape:
         raise ValueError(
@@ -477,7 +507,7 @@ def _read_pair(pair: Pair) -> EvaluationClip:
             f"Received {noisy.size} and {clean.size} samples for {pair.noisy}. Restore the pair."
         )
     snr_db = float("nan") if pair.snr_db is None else pair.snr_db
-    return EvaluationClip(pair.noisy.stem, noisy, clean, snr_db, pair.category or "unknown")
+    return EvaluationClip(name, noisy, clean, snr_db, pair.category or "unknown")
 
 
 def _decode_whole(path: Path) -> np.ndarray:
@@ -515,10 +545,14 @@ def benchmark_set(path: str | Path) -> list[EvaluationClip]:
             f"Received {manifest} with {', '.join(rows[0]) if rows else 'no rows'}. "
             "Add what is missing."
         )
-    return [_read_benchmark_clip(manifest.parent, row) for row in rows]
+    names = _unique_names([manifest.parent / row["noisy"] for row in rows])
+    return [
+        _read_benchmark_clip(manifest.parent, name, row)
+        for name, row in zip(names, rows, strict=True)
+    ]
 
 
-def _read_benchmark_clip(folder: Path, row: dict[str, str]) -> EvaluationClip:
+def _read_benchmark_clip(folder: Path, name: str, row: dict[str, str]) -> EvaluationClip:
     noisy, clean = (_read_16_khz(folder / row[column]) for column in ("noisy", "clean"))
     if noisy.shape != clean.shape:
         raise ValueError(
@@ -527,7 +561,7 @@ def _read_benchmark_clip(folder: Path, row: dict[str, str]) -> EvaluationClip:
             "Restore the pair."
         )
     snr_db = float(row["nearest_nominal_snr_db"])
-    return EvaluationClip(Path(row["noisy"]).stem, noisy, clean, snr_db, "benchmark")
+    return EvaluationClip(name, noisy, clean, snr_db, "benchmark")
 
 
 def _read_16_khz(path: Path) -> np.ndarray:

@@ -163,6 +163,35 @@ def test_pairs_of_a_corpus_are_resampled_and_keep_what_it_states(tmp_path):
         paired_set(read_corpus(tmp_path, ()), snrs_db={"p257_001": 2.5, "p999_001": 2.5})
 
 
+@pytest.fixture
+def write_pairs(tmp_path):
+    def write(*names, clean=None):
+        tone = 0.1 * np.sin(np.arange(3200) * 0.2)
+        for index, name in enumerate(names):
+            for side, samples in (("clean", tone if clean is None else clean), ("noisy", tone)):
+                path = tmp_path / "test" / side / f"{name}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, samples * (1 + index), 16000, subtype="FLOAT")
+        return read_corpus(tmp_path, ())
+
+    return write
+
+
+def test_pairs_of_one_file_name_in_several_folders_are_told_apart(write_pairs):
+    corpus = write_pairs("spk1/001", "spk1/002", "spk2/001")
+    clips = paired_set(corpus)
+    assert [clip.name for clip in clips] == ["spk1-001", "002", "spk2-001"]
+    assert clips[2].noisy == pytest.approx(3 * clips[0].noisy, abs=1e-6)
+    (listed,) = paired_set(corpus, snrs_db={"spk2-001": 2.5})
+    assert np.array_equal(listed.noisy, clips[2].noisy)
+
+
+def test_pairs_that_would_have_one_name_are_refused(write_pairs):
+    corpus = write_pairs("a/b/001", "a-b/001")
+    with pytest.raises(ValueError, match=r"differ in their names.*'a-b-001' here"):
+        paired_set(corpus)
+
+
 def test_corpus_without_pairs_says_so(noisy_corpus):
     with pytest.raises(ValueError, match=r"noisy and clean files in split 'test'. Received trees"):
         paired_set(read_corpus(noisy_corpus))
