@@ -23,7 +23,7 @@ from lmkd_tf.data.index import Corpus, Pair
 from lmkd_tf.data.mixing import MixSettings, Place, loop_clip, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
 from lmkd_tf.data.rooms import RoomPool
-from lmkd_tf.data.store import AudioStore, read_mono, resample
+from lmkd_tf.data.store import AudioStore, find_fault, read_mono, resample
 from lmkd_tf.dsp.level import active_level_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
@@ -451,7 +451,9 @@ def paired_set(
         SNR that the corpus does not state is NaN.
 
     Raises:
-        ValueError: If there is no pair in that split, one is missing, or one cannot be used.
+        FileNotFoundError: If a file of a pair is missing.
+        ValueError: If there is no pair in that split, one is missing, or one cannot be used:
+            a side that is silent, truncated or not finite, or sides of unequal length.
     """
     pairs = [pair for pair in corpus.pairs if pair.split == split]
     if not pairs:
@@ -500,7 +502,7 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _read_pair(name: str, pair: Pair) -> EvaluationClip:
-    noisy, clean = (_decode_whole(path) for path in (pair.noisy, pair.clean))
+    noisy, clean = (_decode_whole(path, pair.seconds) for path in (pair.noisy, pair.clean))
     if noisy.shape != clean.shape:
         raise ValueError(
             "A noisy file and its clean reference must have the same length. "
@@ -510,9 +512,25 @@ def _read_pair(name: str, pair: Pair) -> EvaluationClip:
     return EvaluationClip(name, noisy, clean, snr_db, pair.category or "unknown")
 
 
-def _decode_whole(path: Path) -> np.ndarray:
-    samples, sample_rate_hz = read_mono(path)
+def _decode_whole(path: Path, listed_seconds: float) -> np.ndarray:
+    samples, sample_rate_hz = _read_side(path, listed_seconds)
     return resample(samples, sample_rate_hz, 16000)
+
+
+def _read_side(path: Path, listed_seconds: float = 0.0) -> tuple[np.ndarray, int]:
+    """Reads one side of a pair to score; a silent or damaged one would give no score or NaN."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Both files of a pair must exist. Received no file {path}. Restore it."
+        )
+    samples, sample_rate_hz = read_mono(path)
+    fault = find_fault(samples, sample_rate_hz, listed_seconds)
+    if fault:
+        raise ValueError(
+            "Both files of a pair must hold sound, whole and finite. "
+            f"Received {path}, which {fault}. Restore the pair, or take it out."
+        )
+    return samples, sample_rate_hz
 
 
 def benchmark_set(path: str | Path) -> list[EvaluationClip]:
@@ -565,11 +583,7 @@ def _read_benchmark_clip(folder: Path, name: str, row: dict[str, str]) -> Evalua
 
 
 def _read_16_khz(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Every file of a benchmark must exist. Received no file {path}. Restore it."
-        )
-    samples, sample_rate_hz = read_mono(path)
+    samples, sample_rate_hz = _read_side(path)
     if sample_rate_hz != 16000:
         raise ValueError(
             "Benchmark files must be sampled at 16000 Hz. "

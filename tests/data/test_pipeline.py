@@ -186,6 +186,27 @@ def test_pairs_of_one_file_name_in_several_folders_are_told_apart(write_pairs):
     assert np.array_equal(listed.noisy, clips[2].noisy)
 
 
+@pytest.mark.parametrize(
+    ("clean", "reason"),
+    [
+        (np.zeros(3200), "is all zero"),
+        (np.full(3200, np.nan), "holds NaN or infinite samples"),
+        (np.full(400, 0.1), "is shorter than 0.05 s"),
+    ],
+)
+def test_pair_with_a_faulty_clean_side_is_refused_by_name(write_pairs, clean, reason):
+    corpus = write_pairs("001", clean=clean)
+    with pytest.raises(ValueError, match=rf"must hold sound.*clean/001\.wav, which {reason}"):
+        paired_set(corpus)
+
+
+def test_pair_without_its_clean_file_is_refused_by_name(write_pairs):
+    corpus = write_pairs("001", "002")
+    corpus.pairs[1].clean.unlink()
+    with pytest.raises(FileNotFoundError, match=r"must exist. Received no file .*clean/002\.wav"):
+        paired_set(corpus)
+
+
 def test_pairs_that_would_have_one_name_are_refused(write_pairs):
     corpus = write_pairs("a/b/001", "a-b/001")
     with pytest.raises(ValueError, match=r"differ in their names.*'a-b-001' here"):
@@ -332,17 +353,17 @@ def test_benchmark_with_a_missing_column_is_named(write_benchmark):
 
 
 def test_benchmark_pair_of_unequal_lengths_is_named(write_benchmark):
-    with pytest.raises(ValueError, match=r"Received 9 and 8 samples for n.flac"):
-        benchmark_set(write_benchmark(np.zeros(9), np.zeros(8)))
+    with pytest.raises(ValueError, match=r"Received 900 and 800 samples for n.flac"):
+        benchmark_set(write_benchmark(np.full(900, 0.1), np.full(800, 0.1)))
 
 
 def test_benchmark_of_another_rate_is_refused(write_benchmark):
     with pytest.raises(ValueError, match=r"16000 Hz. Received 48000 Hz"):
-        benchmark_set(write_benchmark(np.zeros(9), np.zeros(9), sample_rate_hz=48000))
+        benchmark_set(write_benchmark(*[np.full(4800, 0.1)] * 2, sample_rate_hz=48000))
 
 
 def test_benchmark_with_a_missing_file_is_named(write_benchmark):
-    folder = write_benchmark(np.zeros(9), np.zeros(9))
+    folder = write_benchmark(np.full(900, 0.1), np.full(900, 0.1))
     (folder / "c.flac").unlink()
     with pytest.raises(FileNotFoundError, match=r"Received no file .*c\.flac"):
         benchmark_set(folder)
