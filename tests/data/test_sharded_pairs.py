@@ -102,13 +102,19 @@ def interrupt_after(num_done):
 
 
 def test_interrupted_run_goes_on_and_keeps_whole_shards(source, folder, tmp_path):
-    again, options = tmp_path / "again", {"num_pairs": NUM_PAIRS, "pairs_per_shard": 7}
+    again = tmp_path / "again"
     with pytest.raises(KeyboardInterrupt):
-        write_pair_shards(source, again, on_progress=interrupt_after(14), **options)
+        write_pair_shards(
+            source,
+            again,
+            num_pairs=NUM_PAIRS,
+            pairs_per_shard=7,
+            on_progress=interrupt_after(14),
+        )
     kept, cut = sorted(again.glob("*.tfrecord"))
     before = kept.stat().st_mtime_ns
     cut.write_bytes(cut.read_bytes()[:50])
-    write_pair_shards(source, again, **options)
+    write_pair_shards(source, again, num_pairs=NUM_PAIRS, pairs_per_shard=7)
     assert kept.stat().st_mtime_ns == before
     assert verify_container(again) == NUM_PAIRS
     for path in folder.iterdir():
