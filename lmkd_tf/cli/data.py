@@ -14,7 +14,8 @@ CORPUS is a folder of any known layout or a CSV manifest; CORPUS,NOISE adds a tr
 inspect prints what is there and what is wrong with it; with --output also a picture and JSON.
 pack and shard store the decoded audio (no TensorFlow needed); shard runs on many machines with
 a runner of Apache Beam (further arguments go to it). mix stores training pairs mixed beforehand,
-which serve hands out to trainers. The result of all three is a CORPUS again, or what
+which serve hands out to trainers. The result of pack and shard is a CORPUS of the speech and
+noise again (room impulse responses and pairs are left out, with a warning), that of mix what
 lmkd_tf.data.sharded_pairs reads.
 """
 
@@ -99,7 +100,16 @@ def _shard(corpus: str, folder: str, *runner_arguments: str) -> int:
     from lmkd_tf.data.readers import read_corpus
     from lmkd_tf.data.shards import DEAD_LETTER_NAME, write_shards
 
-    values, index = flags.FLAGS, read_corpus(corpus, ())
+    values = flags.FLAGS
+    # Beam drops what it does not know without a word, a third folder included.
+    is_for_beam = values.runner != "local" and "".join(runner_arguments).startswith("-")
+    if runner_arguments and not is_for_beam:
+        raise ValueError(
+            "lmkd-data shard takes 2 arguments, and options of Apache Beam with --runner. "
+            f"Received {list(runner_arguments)} besides. Leave them out, or give --runner and "
+            "the options of that runner behind --."
+        )
+    index = read_corpus(corpus, ())
     if values.runner == "local":
         with Progress("Shard") as progress:
             letters = write_shards(

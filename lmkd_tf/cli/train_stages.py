@@ -177,13 +177,21 @@ class Audio:
             return None
         if split not in self._room_pools:
             listed = [clip for clip in self.corpus.responses if clip.split == split]
-            self._room_pools[split] = (
-                load_rooms(listed, rate_hz)
-                if listed
-                else simulate_rooms(
-                    data.num_simulated_rooms, seed=SPLITS.index(split), sample_rate_hz=rate_hz
+            if listed:
+                logging.info("Rooms of split '%s': %d of the corpus", split, len(listed))
+                self._room_pools[split] = load_rooms(listed, rate_hz)
+            else:
+                count = data.num_simulated_rooms
+                # Said aloud: packed corpora and shards hold no responses, whatever they were
+                # made of.
+                logging.warning(
+                    "Rooms of split '%s': %d simulated; the corpus (%s) lists no room impulse "
+                    "responses for it",
+                    *(split, count, self.corpus.layout),
                 )
-            )
+                self._room_pools[split] = simulate_rooms(
+                    count, seed=SPLITS.index(split), sample_rate_hz=rate_hz
+                )
         return self._room_pools[split]
 
 

@@ -185,6 +185,8 @@ def _look_at(kind: str, item: Clip | Pair, signal: Any) -> FileFacts:
         if path.stat().st_size == 0:
             return _with(known, fault="is empty (0 bytes)")
         if isinstance(item, Pair):
+            if not item.clean.exists():
+                return _with(known, fault=f"has no clean file: {item.clean} does not exist")
             return _look_at_pair(known, item)
         return _look_at_clip(known, item, signal)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
@@ -210,16 +212,21 @@ def _read(clip: Clip, signal: Any) -> tuple[np.ndarray, int]:
 def _look_at_clip(known: FileFacts, clip: Clip, signal: Any) -> FileFacts:
     samples, rate_hz = _read(clip, signal)
     mono = samples.mean(axis=1)
-    level = p56_level_dbfs(mono, rate_hz) if known.kind == "speech" else rms_dbfs(mono)
-    return _with(
+    facts = _with(
         known,
         seconds=mono.size / rate_hz,
         sample_rate_hz=rate_hz,
         channels=samples.shape[1],
+    )
+    fault = find_fault(mono, rate_hz, clip.seconds)
+    if fault:  # neither a level nor a hash means anything, NaN has none
+        return _with(facts, fault=fault)
+    level = p56_level_dbfs(mono, rate_hz) if known.kind == "speech" else rms_dbfs(mono)
+    return _with(
+        facts,
         level_dbfs=round(level, 2),
         is_clipped=clip.minus is None and is_clipped(samples),
         digest=_digest(samples, rate_hz),
-        fault=find_fault(mono, rate_hz, clip.seconds),
     )
 
 
@@ -233,7 +240,12 @@ def _look_at_pair(known: FileFacts, pair: Pair) -> FileFacts:
         shapes = f"{noisy.shape} at {rate_hz} Hz and {clean.shape} at {clean_rate_hz} Hz"
         return _with(facts, fault=f"differs from its clean file: {shapes}")
     mono, difference = noisy.mean(axis=1), (noisy - clean).mean(axis=1)
-    speech_dbfs = p56_level_dbfs(clean.mean(axis=1), int(rate_hz))
+    clean_mono = clean.mean(axis=1)
+    fault = find_fault(mono, int(rate_hz), pair.seconds)
+    clean_fault = find_fault(clean_mono, int(rate_hz), pair.seconds)
+    if fault or clean_fault:
+        return _with(facts, fault=fault or f"has a clean file that {clean_fault}: {pair.clean}")
+    speech_dbfs = p56_level_dbfs(clean_mono, int(rate_hz))
     noise_dbfs = rms_dbfs(difference)
     is_measurable = min(speech_dbfs, noise_dbfs) > SILENCE_DBFS
     return _with(
@@ -242,7 +254,6 @@ def _look_at_pair(known: FileFacts, pair: Pair) -> FileFacts:
         snr_db=round(speech_dbfs - noise_dbfs, 2) if is_measurable else None,
         is_clipped=is_clipped(noisy),
         digest=_digest(noisy, int(rate_hz)),
-        fault=find_fault(mono, int(rate_hz), pair.seconds),
     )
 
 

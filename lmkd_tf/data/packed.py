@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from lmkd_tf.config.files import read_json, sha256_of, write_json
 from lmkd_tf.data.index import Clip, Corpus
@@ -114,7 +115,7 @@ def write_packed(
     max_failed_fraction: float = 0.05,
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Path, str]]:
-    """Packs all speech and noise of a corpus.
+    """Packs all speech and noise of a corpus; see `warn_left_out` for the rest.
 
     The folder appears when it is complete; a folder that holds anything else than a
     packed corpus is left alone.
@@ -134,7 +135,7 @@ def write_packed(
         OSError: If the disk is full; nothing is left behind.
     """
     target = Path(folder).resolve()
-    refuse_other_folder(target, INDEX_NAME)
+    _refuse_other_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
     try:
@@ -145,21 +146,28 @@ def write_packed(
         replace_folder(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    warn_left_out(corpus)
     return skipped
 
 
-def refuse_other_folder(folder: Path, index_name: str) -> None:
-    """Raises unless a folder is absent, empty or holds an index of this name.
+def _refuse_other_folder(folder: Path) -> None:
+    """Raises unless a folder is absent, empty or a packed corpus and nothing besides.
+
+    All that is in the folder goes when the corpus is packed again: a file of somebody else
+    that lies there, such as an inspection, must not.
 
     Raises:
         ValueError: If the folder holds anything else.
     """
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / index_name).is_file()):
-        return
-    if folder.exists():
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in found if name not in (INDEX_NAME, _AUDIO_NAME)]
+    is_packed_or_empty = folder.is_dir() and not foreign and (not found or INDEX_NAME in found)
+    if folder.exists() and not is_packed_or_empty:
+        what = ", ".join((foreign or found)[:5]) or "it is a file"
         raise ValueError(
             "The result needs a folder of its own. "
-            f"Received {folder}, which holds something else. Give the path of a new folder."
+            f"Received {folder}, which holds something else: {what}. "
+            "Give the path of a new folder, or move these files away."
         )
 
 
@@ -208,6 +216,21 @@ def corpus_facts(corpus: Corpus) -> dict[str, Any]:
     """Returns what a container keeps of a corpus beside its clips."""
     names = ("name", "is_synthetic", "description")
     return {name: getattr(corpus, name) for name in names}
+
+
+def warn_left_out(corpus: Corpus) -> None:
+    """Warns of what a container has no place for: room impulse responses and pairs."""
+    parts = {
+        "room impulse responses (training simulates rooms)": corpus.responses,
+        "pairs of noisy and clean files (score them from the corpus itself)": corpus.pairs,
+    }
+    listed = [f"{len(items)} {name}" for name, items in parts.items() if items]
+    if listed:
+        logging.warning(
+            "Packed corpora and shards hold speech and noise only. Left out of %s: %s.",
+            corpus.name,
+            " and ".join(listed),
+        )
 
 
 def check_index(index: Any, file: Path, wanted: str, version: int) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import csv
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from lmkd_tf.data.index import Corpus, Pair
 from lmkd_tf.data.mixing import MixSettings, Place, loop_clip, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
 from lmkd_tf.data.rooms import RoomPool
-from lmkd_tf.data.store import AudioStore, read_mono, resample
+from lmkd_tf.data.store import AudioStore, find_fault, read_mono, resample
 from lmkd_tf.dsp.level import active_level_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
@@ -43,7 +45,8 @@ class EvaluationClip:
     """Holds one held-out noisy utterance and its clean reference.
 
     Args:
-        name: File stem for this clip, unique in its set.
+        name: File stem for this clip, unique in its set; of a pair the stem of its noisy
+            file, with the folders where others have the same stem.
         noisy: Noisy speech, float32, shape `(N,)`.
         speech: Clean speech at the level it has in `noisy`, float32, shape `(N,)`.
         snr_db: Nominal SNR in dB.
@@ -98,6 +101,7 @@ class PairSource:
         self.batch_size = batch_size
         self.seed = seed
         self.rooms = rooms
+        self.clips = (*speech.clips, *noise.clips)
         self.num_samples = round(settings.crop_seconds * speech.sample_rate_hz)
         sizes = np.array([signal.size for signal in speech.signals])
         self._order = EpochOrder(sizes, self.num_samples, seed)
@@ -447,7 +451,9 @@ def paired_set(
         SNR that the corpus does not state is NaN.
 
     Raises:
-        ValueError: If there is no pair in that split, one is missing, or one cannot be used.
+        FileNotFoundError: If a file of a pair is missing.
+        ValueError: If there is no pair in that split, one is missing, or one cannot be used:
+            a side that is silent, truncated or not finite, or sides of unequal length.
     """
     pairs = [pair for pair in corpus.pairs if pair.split == split]
     if not pairs:
@@ -455,9 +461,9 @@ def paired_set(
             f"The corpus must have noisy and clean files in split '{split}'. "
             f"Received {corpus.name} ({corpus.layout}) with none. Leave out --benchmark."
         )
+    by_name = dict(zip(_unique_names([pair.noisy for pair in pairs]), pairs, strict=True))
     if snrs_db is None:
-        return [_read_pair(pair) for pair in pairs]
-    by_name = {pair.noisy.stem: pair for pair in pairs}
+        return [_read_pair(name, pair) for name, pair in by_name.items()]
     missing = [name for name in snrs_db if name not in by_name]
     if missing:
         raise ValueError(
@@ -465,23 +471,66 @@ def paired_set(
             f"Received {corpus.name} ({corpus.layout}) without {', '.join(missing[:5])}. "
             "Give the whole test set."
         )
-    return [_read_pair(replace(by_name[name], snr_db=snr)) for name, snr in snrs_db.items()]
+    return [_read_pair(name, replace(by_name[name], snr_db=snr)) for name, snr in snrs_db.items()]
 
 
-def _read_pair(pair: Pair) -> EvaluationClip:
-    noisy, clean = (_decode_whole(path) for path in (pair.noisy, pair.clean))
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """Returns the stem of each file; where several have the same one, their folders as well.
+
+    Scores are listed, and files written, by these names.
+
+    Raises:
+        ValueError: If two names are the same in spite of that.
+    """
+    counts = Counter(path.stem for path in paths)
+    root = os.path.commonpath([path.absolute().parent for path in paths])
+    names = [
+        path.stem
+        if counts[path.stem] == 1
+        else _file_stem(path.absolute().relative_to(root).with_suffix("").as_posix())
+        for path in paths
+    ]
+    first: dict[str, Path] = {}
+    for name, path in zip(names, paths, strict=True):
+        if first.setdefault(name, path) is not path:
+            raise ValueError(
+                "The noisy files of a set must differ in their names. "
+                f"Received {first[name]} and {path}, which are both called {name!r} here. "
+                "Rename one of them."
+            )
+    return names
+
+
+def _read_pair(name: str, pair: Pair) -> EvaluationClip:
+    noisy, clean = (_decode_whole(path, pair.seconds) for path in (pair.noisy, pair.clean))
     if noisy.shape != clean.shape:
         raise ValueError(
             "A noisy file and its clean reference must have the same length. "
             f"Received {noisy.size} and {clean.size} samples for {pair.noisy}. Restore the pair."
         )
     snr_db = float("nan") if pair.snr_db is None else pair.snr_db
-    return EvaluationClip(pair.noisy.stem, noisy, clean, snr_db, pair.category or "unknown")
+    return EvaluationClip(name, noisy, clean, snr_db, pair.category or "unknown")
 
 
-def _decode_whole(path: Path) -> np.ndarray:
-    samples, sample_rate_hz = read_mono(path)
+def _decode_whole(path: Path, listed_seconds: float) -> np.ndarray:
+    samples, sample_rate_hz = _read_side(path, listed_seconds)
     return resample(samples, sample_rate_hz, 16000)
+
+
+def _read_side(path: Path, listed_seconds: float = 0.0) -> tuple[np.ndarray, int]:
+    """Reads one side of a pair to score; a silent or damaged one would give no score or NaN."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Both files of a pair must exist. Received no file {path}. Restore it."
+        )
+    samples, sample_rate_hz = read_mono(path)
+    fault = find_fault(samples, sample_rate_hz, listed_seconds)
+    if fault:
+        raise ValueError(
+            "Both files of a pair must hold sound, whole and finite. "
+            f"Received {path}, which {fault}. Restore the pair, or take it out."
+        )
+    return samples, sample_rate_hz
 
 
 def benchmark_set(path: str | Path) -> list[EvaluationClip]:
@@ -514,10 +563,14 @@ def benchmark_set(path: str | Path) -> list[EvaluationClip]:
             f"Received {manifest} with {', '.join(rows[0]) if rows else 'no rows'}. "
             "Add what is missing."
         )
-    return [_read_benchmark_clip(manifest.parent, row) for row in rows]
+    names = _unique_names([manifest.parent / row["noisy"] for row in rows])
+    return [
+        _read_benchmark_clip(manifest.parent, name, row)
+        for name, row in zip(names, rows, strict=True)
+    ]
 
 
-def _read_benchmark_clip(folder: Path, row: dict[str, str]) -> EvaluationClip:
+def _read_benchmark_clip(folder: Path, name: str, row: dict[str, str]) -> EvaluationClip:
     noisy, clean = (_read_16_khz(folder / row[column]) for column in ("noisy", "clean"))
     if noisy.shape != clean.shape:
         raise ValueError(
@@ -526,15 +579,11 @@ def _read_benchmark_clip(folder: Path, row: dict[str, str]) -> EvaluationClip:
             "Restore the pair."
         )
     snr_db = float(row["nearest_nominal_snr_db"])
-    return EvaluationClip(Path(row["noisy"]).stem, noisy, clean, snr_db, "benchmark")
+    return EvaluationClip(name, noisy, clean, snr_db, "benchmark")
 
 
 def _read_16_khz(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Every file of a benchmark must exist. Received no file {path}. Restore it."
-        )
-    samples, sample_rate_hz = read_mono(path)
+    samples, sample_rate_hz = _read_side(path)
     if sample_rate_hz != 16000:
         raise ValueError(
             "Benchmark files must be sampled at 16000 Hz. "

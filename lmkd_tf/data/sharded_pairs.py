@@ -9,17 +9,19 @@ workers. TensorFlow is imported when a `tf.data` set is made, not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmkd_tf.config.files import read_json, write_json
+from lmkd_tf.config.files import read_json, sha256_of, write_json
 from lmkd_tf.data import tfrecord
-from lmkd_tf.data.packed import check_index, refuse_other_folder
+from lmkd_tf.data.packed import check_index
 from lmkd_tf.data.pipeline import PairSource
-from lmkd_tf.data.shards import read_shard, write_shard
+from lmkd_tf.data.shards import claim_folder, file_state, read_shard, write_shard
 from lmkd_tf.dsp.pcm import float_to_int16
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ def write_pair_shards(
     pairs_per_shard: int = 256,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes pairs 0 to `num_pairs` - 1 of a source; an interrupted run goes on.
+    """Writes pairs 0 to `num_pairs` - 1 of a source.
+
+    A run that was interrupted goes on: shards that are whole are kept. The index is written
+    last.
 
     Args:
         source: Draws the pairs; its `batch_size` must be 1, so that batch i is pair i.
@@ -53,7 +58,8 @@ def write_pair_shards(
         on_progress: Called with (pairs done, pairs in all).
 
     Raises:
-        ValueError: If a number is out of range, or the folder holds something else.
+        ValueError: If a number is out of range, or the folder holds something else, such as
+            pairs of other recordings or settings.
     """
     if source.batch_size != 1 or num_pairs < 1 or pairs_per_shard < 1:
         raise ValueError(
@@ -69,19 +75,52 @@ def write_pair_shards(
         "settings": repr(source.settings),
         "num_pairs": num_pairs,
     }
-    refuse_other_folder(target, INDEX_NAME)
-    target.mkdir(parents=True, exist_ok=True)
+    claim_folder(target, _fingerprint(source, num_pairs, pairs_per_shard))
     starts = range(0, num_pairs, pairs_per_shard)
     listed = []
     for number, start in enumerate(starts):
         stop = min(start + pairs_per_shard, num_pairs)
         path = target / f"pairs-{number:05d}-of-{len(starts):05d}.tfrecord"
-        listed.append(_write_one(path, source, range(start, stop)))
+        pairs = range(start, stop)
+        listed.append(_written_before(path, pairs) or _write_one(path, source, pairs))
         if on_progress is not None:
             on_progress(stop, num_pairs)
     write_json(
         target / INDEX_NAME, {"format": _FORMAT, "version": _VERSION, **facts, "shards": listed}
     )
+
+
+def _fingerprint(source: PairSource, num_pairs: int, pairs_per_shard: int) -> str:
+    """Identifies everything that the shards depend on, without reading audio files."""
+    digest = hashlib.sha256()
+    for fact in _facts_of(source, num_pairs, pairs_per_shard):
+        digest.update(repr(fact).encode("utf-8", "surrogateescape"))
+    for response in source.rooms.responses if source.rooms else ():
+        digest.update(response.tobytes())
+    return digest.hexdigest()
+
+
+def _facts_of(source: PairSource, num_pairs: int, pairs_per_shard: int) -> Iterator[Any]:
+    yield _VERSION, num_pairs, pairs_per_shard
+    yield source.voices.sample_rate_hz, source.num_samples, source.seed, source.settings
+    for clip in source.clips:
+        facts = (clip.split, clip.group, clip.category, clip.treble_lift_db, clip.record)
+        yield os.path.abspath(clip.path), file_state(clip.path), facts
+        if clip.minus is not None:
+            yield os.path.abspath(clip.minus), file_state(clip.minus)
+    yield [signal.size for pool in (source.voices, source.noises) for signal in pool.signals]
+
+
+def _written_before(path: Path, pairs: range) -> dict[str, Any] | None:
+    """Returns what the index says about a shard that an interrupted run has left whole."""
+    try:
+        shard = read_shard(path)
+    except (FileNotFoundError, ValueError):
+        return None
+    if shard.content != "pairs" or [record["pair"] for record in shard.records] != list(pairs):
+        return None
+    facts = {"file": path.name, "bytes": path.stat().st_size, "records": len(pairs)}
+    return {**facts, "sha256": sha256_of(path)}
 
 
 def _write_one(path: Path, source: PairSource, pairs: range) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from lmkd_tf.data.packed import (
     corpus_of_entries,
     entry_of,
     list_sources,
+    warn_left_out,
 )
 from lmkd_tf.data.store import AudioStore, check_failures, try_decode
 
@@ -397,20 +398,35 @@ def prepare_folder(plan: ShardPlan, sources: Sequence[Source]) -> dict[str, list
     by_file: dict[str, list[Source]] = {}
     for source in sources:
         by_file.setdefault(plan.file_of(source), []).append(source)
-    fingerprint = _fingerprint(plan, sources)
-    plan_file = plan.folder / _PLAN_NAME
+    claim_folder(plan.folder, _fingerprint(plan, sources))
+    return by_file
+
+
+def claim_folder(folder: Path, fingerprint: str) -> None:
+    """Makes a folder for shards of one plan, or takes up the one that an interrupt left.
+
+    The plan is written before the first shard: without it, what an interrupted run leaves
+    could not be told from a folder of something else, nor from shards of other settings.
+
+    Args:
+        folder: Folder for the shards.
+        fingerprint: Identifies the plan: what the shards are made of, and how.
+
+    Raises:
+        ValueError: If the folder holds anything but shards of this plan.
+    """
+    plan_file = folder / _PLAN_NAME
     is_same = plan_file.is_file() and read_json(plan_file) == fingerprint
-    if plan.folder.exists() and any(plan.folder.iterdir()) and not is_same:
+    if folder.exists() and any(folder.iterdir()) and not is_same:
         raise ValueError(
             "Shards need a folder of their own. "
-            f"Received {plan.folder}, which holds shards of another corpus, of other settings or "
+            f"Received {folder}, which holds shards of another corpus, of other settings or "
             "of files that have changed, or something else. Give a new folder, or delete this one."
         )
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(plan_file, fingerprint)
-    for leftover in plan.folder.glob(".*.tfrecord"):  # of a process that was killed
+    for leftover in folder.glob(".*.tfrecord"):  # of a process that was killed
         leftover.unlink()
-    return by_file
 
 
 def _fingerprint(plan: ShardPlan, sources: Sequence[Source]) -> str:
@@ -419,12 +435,17 @@ def _fingerprint(plan: ShardPlan, sources: Sequence[Source]) -> str:
         repr((VERSION, plan.sample_rate_hz, sorted(plan.counts.items()))).encode()
     )
     for source in sources:
-        facts = source.clip.path.stat() if source.clip.path.is_file() else None
-        state = (facts.st_size, facts.st_mtime_ns) if facts else None
         clip = source.clip
+        state = file_state(clip.path)
         described = (source.id, source.kind, clip.split, clip.group, clip.category, state)
         digest.update(repr(described).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    """Returns size and time of a file, to tell whether it has changed; None if it is missing."""
+    facts = path.stat() if path.is_file() else None
+    return (facts.st_size, facts.st_mtime_ns) if facts else None
 
 
 def finish_set(
@@ -434,6 +455,8 @@ def finish_set(
     max_failed_fraction: float,
 ) -> None:
     """Writes the list of unusable clips and, if these are few enough, the index.
+
+    Warns of what shards have no place for.
 
     Args:
         plan: The plan that was carried out.
@@ -457,6 +480,7 @@ def finish_set(
             f"Received {num_written} written and {len(letters)} refused of {num_clips}. "
             "Run lmkd-data shard again."
         )
+    warn_left_out(corpus)
 
 
 def read_shards(folder: str | Path) -> Corpus:

@@ -23,6 +23,9 @@ def open_store(
 ) -> AudioStore:
     """Opens clips of one corpus; batches do not depend on the way that is taken.
 
+    One difference: an unusable file that `stream_store` cannot tell beforehand stops the
+    run when it is drawn, where the other ways skip it.
+
     Packed and sharded clips are mapped. Files are decoded into memory where they fit, and
     read crop by crop where they do not.
 

@@ -201,16 +201,24 @@ def find_fault(samples: np.ndarray, sample_rate_hz: int, listed_seconds: float) 
         sample_rate_hz: Their sample rate in Hz.
         listed_seconds: Length in s that the corpus states; 0 where it does not.
     """
-    seconds = samples.size / sample_rate_hz
-    if samples.size == 0:
+    fault = find_length_fault(samples.size, sample_rate_hz, listed_seconds)
+    if fault:
+        return fault
+    if not np.isfinite(samples).all():
+        return "holds NaN or infinite samples"
+    return "" if samples.any() else "is all zero"
+
+
+def find_length_fault(num_samples: int, sample_rate_hz: int, listed_seconds: float) -> str:
+    """Says why so many samples are too few; empty where they are enough. See `find_fault`."""
+    seconds = num_samples / sample_rate_hz
+    if num_samples == 0:
         return "holds no samples"
     if seconds < MIN_SECONDS:
         return f"is shorter than {MIN_SECONDS} s"
     if seconds < listed_seconds * (1.0 - _TRUNCATION_TOLERANCE) - MIN_SECONDS:
         return f"is truncated: {seconds:.2f} s of the {listed_seconds:.2f} s listed"
-    if not np.isfinite(samples).all():
-        return "holds NaN or infinite samples"
-    return "" if samples.any() else "is all zero"
+    return ""
 
 
 def _to_store_format(

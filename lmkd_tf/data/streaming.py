@@ -10,15 +10,20 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from absl import logging
 
 from lmkd_tf.data.index import Clip
-from lmkd_tf.data.store import MIN_SECONDS, AudioStore, check_failures, try_decode
+from lmkd_tf.data.store import AudioStore, check_failures, find_length_fault, try_decode
 from lmkd_tf.dsp.level import rms_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
 # Formats in which a seek lands on the very sample; of others the whole file is decoded.
 _SEEKABLE = ("WAV", "WAVEX", "FLAC", "W64", "AIFF", "AU", "RF64")
+# Samples that are int16 without rounding. Read as int16, floats come unscaled (0 or +-1)
+# and finer integers are truncated, where decoding into memory rounds.
+_INT16_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8")
 _CACHE_BYTES = 256 * 2**20
+_BLOCK_SAMPLES = 16000
 
 
 class _Cache:
@@ -64,18 +69,27 @@ class FileSignal:
         self._state = _state_of(clip.path)
         info = soundfile.info(clip.path)
         is_plain = clip.minus is None and not clip.treble_lift_db
-        self._is_direct = (
-            is_plain and info.samplerate == sample_rate_hz and info.format in _SEEKABLE
-        )
+        is_int16 = info.format in _SEEKABLE and info.subtype in _INT16_SUBTYPES
+        self.is_direct = is_plain and is_int16 and info.samplerate == sample_rate_hz
+        self._length_fault = find_length_fault(info.frames, info.samplerate, clip.seconds)
         # The length that soxr gives a whole file.
         self.size = round(info.frames * sample_rate_hz / info.samplerate)
 
     def __len__(self) -> int:
         return self.size
 
+    def find_fault(self) -> str:
+        """Says why the file is of no use, as far as a look at its beginning tells."""
+        if self._length_fault or not self.is_direct:
+            return self._length_fault
+        # A file with sound in it is read no further than to the first of it.
+        starts = range(0, self.size, _BLOCK_SAMPLES)
+        is_heard = any(self[start : start + _BLOCK_SAMPLES].any() for start in starts)
+        return "" if is_heard else "is all zero"
+
     def __getitem__(self, part: slice) -> np.ndarray:
         start, stop, _ = part.indices(self.size)
-        if self._is_direct:
+        if self.is_direct:
             return self._read(start, max(stop - start, 0))
         return self._whole()[start:stop]
 
@@ -104,7 +118,11 @@ class FileSignal:
         self._check_unchanged()
         signal = try_decode(self._clip, self._rate_hz)
         if isinstance(signal, str):
-            raise self._unreadable(signal)
+            raise OSError(
+                "A recording that is read when it is drawn must be usable. "
+                f"Received {self._clip.path}, which {signal}. "
+                "Take it out of the corpus; lmkd-data inspect lists all such files."
+            )
         fitted = np.zeros(self.size, dtype=np.int16)
         fitted[: signal.size] = signal[: self.size]
         self._cache.put(self._clip.path, fitted)
@@ -154,8 +172,13 @@ def stream_store(
 ) -> AudioStore:
     """Opens clips without decoding them; a crop is read when it is drawn.
 
-    WAV and FLAC at the right rate are read in part. Other files are decoded whole, and
-    the last ones of them kept.
+    WAV and FLAC of at most 16 bits at the right rate are read in part. Other files are
+    decoded whole, and the last ones of them kept.
+
+    Files that are missing, too short, truncated by their header or, among those read in
+    part, all zero are skipped as in memory. What else is wrong with a file (NaN, silence
+    of one that has to be decoded whole, samples that end before the header says so) would
+    be known after decoding all of the corpus only: it is an error when that file is drawn.
 
     Args:
         clips: Clips to open, at least one.
@@ -176,13 +199,26 @@ def stream_store(
     for clip in clips:
         try:
             signal = FileSignal(clip, sample_rate_hz, cache)
+            fault = signal.find_fault()
         except (OSError, RuntimeError, TypeError) as error:
             skipped.append((clip.path, f"could not be opened: {' '.join(str(error).split())}"))
             continue
-        if signal.size < MIN_SECONDS * sample_rate_hz:
-            skipped.append((clip.path, f"is shorter than {MIN_SECONDS} s"))
+        if fault:
+            skipped.append((clip.path, fault))
             continue
         signals.append(signal)
         kept.append(clip)
+    _warn_of_unseen(signals)
     check_failures(skipped, len(signals) + len(skipped), max_failed_fraction)
     return AudioStore(signals, kept, skipped, sample_rate_hz, _LazyLevels(signals))
+
+
+def _warn_of_unseen(signals: list[FileSignal]) -> None:
+    num_unseen = sum(not signal.is_direct for signal in signals)
+    if num_unseen:
+        logging.warning(
+            "The corpus is too large for the memory: %d of %d files are decoded when they are "
+            "drawn, and one that is unusable (silent, NaN) is an error then, not skipped. "
+            "lmkd-data inspect finds these before; lmkd-data pack leaves them out, and is faster.",
+            *(num_unseen, len(signals)),
+        )

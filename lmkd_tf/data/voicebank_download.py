@@ -104,6 +104,8 @@ def download_voicebank(
 ) -> Path:
     """Makes a folder with the corpus at 16 kHz; what an interrupted run finished is kept.
 
+    What has been deleted since is downloaded again.
+
     Args:
         folder: Folder for the corpus.
         speakers: Training set: `"28"` or `"56"`.
@@ -129,11 +131,23 @@ def download_voicebank(
                 share = 1000 * done // total if total else 0
                 on_progress(1000 * (_STEPS * index + step) + share, 1000 * _STEPS * len(listed))
 
-        if finished.get(remote.name) != remote.md5:
+        is_there = finished.get(remote.name) == remote.md5 and _is_installed(remote.name, target)
+        if not is_there:
             _install(remote, target, keeps_archives, report)
             finished[remote.name] = remote.md5
             write_json(done_file, finished)
     return target
+
+
+def _is_installed(name: str, target: Path) -> bool:
+    """Tells whether what an archive gave is still there: someone may have deleted it since."""
+    if name == _LOGS.name:
+        return any(target.glob("log_*.txt"))
+    return any(find_audio(_folder_of(name, target)))
+
+
+def _folder_of(name: str, target: Path) -> Path:
+    return target / f"{name.removesuffix('.zip')}_16k"
 
 
 def _install(
@@ -146,7 +160,7 @@ def _install(
     name = archive.name.removesuffix(".zip")
     raw = unpack(archive, target / f".{name}", on_progress=lambda d, t: report(1, d, t))
     if any(find_audio(raw)):
-        _resample_all(raw, target / f"{name}_16k", lambda d, t: report(2, d, t))
+        _resample_all(raw, _folder_of(archive.name, target), lambda d, t: report(2, d, t))
     else:
         for log in sorted(raw.rglob("*.txt")):
             log.replace(target / log.name)

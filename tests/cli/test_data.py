@@ -74,6 +74,8 @@ def test_sizes_and_checksums_are_shown_before_a_download(tmp_path):
         ((), "must be one of inspect, pack, shard"),
         (("bake", "a"), "Received 'bake'"),
         (("pack", "a"), "takes 2 arguments. Received"),
+        (("shard", "a", "b", "c"), "takes 2 arguments, and options of Apache Beam"),
+        (("shard", "a", "b", "c", "--runner=direct"), "Received ['c'] besides"),
         (("inspect", "nowhere"), "corpus must exist. Received nowhere"),
         (("download", "timit", "a"), "Received 'timit'"),
         (("serve", "king"), "role must be 'dispatcher'"),

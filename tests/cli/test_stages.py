@@ -13,7 +13,14 @@ import soundfile
 from lmkd_tf.cli import stages, train_stages
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.cli.train_stages import Audio, build_network, save_model
-from lmkd_tf.config.schema import CompressConfig, ModelConfig, TrainConfig
+from lmkd_tf.config.schema import (
+    CompressConfig,
+    DataConfig,
+    ExperimentConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from lmkd_tf.data.index import Corpus
 from lmkd_tf.models import build
 from lmkd_tf.models.enhancer import load_enhancer
 
@@ -169,6 +176,16 @@ def test_a_corpus_of_another_layout_trains_with_rooms_and_epochs(road, tmp_path)
         views, speech = next(iter(dataset))
         assert np.isfinite(views["first_view"]).all()
         assert views["first_view"].shape == speech.shape
+
+
+def test_the_rooms_that_training_uses_are_said(caplog):
+    audio = object.__new__(Audio)
+    audio.corpus = Corpus("mine", False, (), (), "", layout="packed corpus")
+    data = DataConfig(room_probability=1.0, num_simulated_rooms=1)
+    audio._config, audio._room_pools = ExperimentConfig(data=data), {}
+    assert audio._rooms("train") is audio._rooms("train")
+    (message,) = caplog.messages
+    assert message.startswith("Rooms of split 'train': 1 simulated; the corpus (packed corpus)")
 
 
 def test_the_files_of_a_step_without_a_finite_loss_are_named(monkeypatch):

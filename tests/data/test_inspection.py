@@ -50,6 +50,27 @@ def test_pair_of_unequal_lengths_is_a_fault(tmp_path, tone):
     assert "differs from its clean file" in pair.fault
 
 
+@pytest.mark.parametrize(
+    ("clean", "fault"),
+    [
+        (np.zeros(16000), "has a clean file that is all zero"),
+        (np.full(16000, np.nan), "has a clean file that holds NaN or infinite samples"),
+        (None, "has no clean file"),
+    ],
+)
+def test_fault_of_the_clean_side_is_a_fault_of_the_pair(tmp_path, tone, clean, fault):
+    for side, samples in (("clean", tone if clean is None else clean), ("noisy", tone)):
+        (tmp_path / side).mkdir()
+        soundfile.write(tmp_path / side / "a.wav", samples, 16000, subtype="FLOAT")
+    corpus = read_corpus(tmp_path, ())
+    if clean is None:
+        (tmp_path / "clean" / "a.wav").unlink()
+    found = inspect_corpus(corpus)
+    (pair,) = [facts for facts in found.faulty() if facts.kind == "pair"]
+    assert pair.fault.startswith(fault)
+    assert str(tmp_path / "clean" / "a.wav") in pair.fault
+
+
 def test_broken_files_are_listed_and_stop_nothing(noisy_corpus):
     paths = sorted((noisy_corpus / "noise").rglob("*.wav"))
     paths[0].write_bytes(b"")

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lmkd_tf.data.index import Pair
 from lmkd_tf.data.mixing import MixSettings
 from lmkd_tf.data.packed import read_packed, verify_packed, write_packed
 from lmkd_tf.data.pipeline import PairSource
 from lmkd_tf.data.readers import read_corpus
+from lmkd_tf.data.shards import write_shards
 from lmkd_tf.data.sources import open_store
 
 
@@ -85,6 +88,15 @@ def test_other_files_are_left_alone(corpus, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+def test_other_files_beside_a_packed_corpus_are_left_alone(corpus, packed):
+    write_packed(corpus, packed)  # its own files are replaced
+    (packed / "inspection.json").write_text("mine")
+    with pytest.raises(ValueError, match=r"something else: inspection\.json\."):
+        write_packed(corpus, packed)
+    assert (packed / "inspection.json").read_text() == "mine"
+    assert verify_packed(packed) > 0
+
+
 def test_full_disk_leaves_nothing_behind_and_the_older_corpus_untouched(
     corpus, packed, monkeypatch
 ):
@@ -104,6 +116,20 @@ def test_unusable_files_are_listed(noisy_corpus, tmp_path):
     bad.write_bytes(bad.read_bytes()[:30])
     skipped = write_packed(read_corpus(noisy_corpus), tmp_path / "p", max_failed_fraction=0.5)
     assert [path for path, _ in skipped] == [bad]
+
+
+def test_responses_and_pairs_that_are_left_out_are_named(corpus, tmp_path, caplog):
+    write_packed(corpus, tmp_path / "plain")
+    write_shards(corpus, tmp_path / "plain_shards")
+    assert caplog.messages == []
+    pair = Pair(corpus.noise[0].path, corpus.speech[0].path, 0.4, "test", "a")
+    whole = replace(corpus, responses=corpus.noise[:2], pairs=(pair,))
+    for write, name in ((write_packed, "packed"), (write_shards, "shards")):
+        caplog.clear()
+        write(whole, tmp_path / name)
+        (message,) = caplog.messages
+        assert "Left out of trees: 2 room impulse responses" in message
+        assert "1 pairs" in message
 
 
 def test_reading_and_mixing_need_no_tensorflow_and_no_keras(packed):

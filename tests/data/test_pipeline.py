@@ -163,6 +163,56 @@ def test_pairs_of_a_corpus_are_resampled_and_keep_what_it_states(tmp_path):
         paired_set(read_corpus(tmp_path, ()), snrs_db={"p257_001": 2.5, "p999_001": 2.5})
 
 
+@pytest.fixture
+def write_pairs(tmp_path):
+    def write(*names, clean=None):
+        tone = 0.1 * np.sin(np.arange(3200) * 0.2)
+        for index, name in enumerate(names):
+            for side, samples in (("clean", tone if clean is None else clean), ("noisy", tone)):
+                path = tmp_path / "test" / side / f"{name}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, samples * (1 + index), 16000, subtype="FLOAT")
+        return read_corpus(tmp_path, ())
+
+    return write
+
+
+def test_pairs_of_one_file_name_in_several_folders_are_told_apart(write_pairs):
+    corpus = write_pairs("spk1/001", "spk1/002", "spk2/001")
+    clips = paired_set(corpus)
+    assert [clip.name for clip in clips] == ["spk1-001", "002", "spk2-001"]
+    assert clips[2].noisy == pytest.approx(3 * clips[0].noisy, abs=1e-6)
+    (listed,) = paired_set(corpus, snrs_db={"spk2-001": 2.5})
+    assert np.array_equal(listed.noisy, clips[2].noisy)
+
+
+@pytest.mark.parametrize(
+    ("clean", "reason"),
+    [
+        (np.zeros(3200), "is all zero"),
+        (np.full(3200, np.nan), "holds NaN or infinite samples"),
+        (np.full(400, 0.1), "is shorter than 0.05 s"),
+    ],
+)
+def test_pair_with_a_faulty_clean_side_is_refused_by_name(write_pairs, clean, reason):
+    corpus = write_pairs("001", clean=clean)
+    with pytest.raises(ValueError, match=rf"must hold sound.*clean/001\.wav, which {reason}"):
+        paired_set(corpus)
+
+
+def test_pair_without_its_clean_file_is_refused_by_name(write_pairs):
+    corpus = write_pairs("001", "002")
+    corpus.pairs[1].clean.unlink()
+    with pytest.raises(FileNotFoundError, match=r"must exist. Received no file .*clean/002\.wav"):
+        paired_set(corpus)
+
+
+def test_pairs_that_would_have_one_name_are_refused(write_pairs):
+    corpus = write_pairs("a/b/001", "a-b/001")
+    with pytest.raises(ValueError, match=r"differ in their names.*'a-b-001' here"):
+        paired_set(corpus)
+
+
 def test_corpus_without_pairs_says_so(noisy_corpus):
     with pytest.raises(ValueError, match=r"noisy and clean files in split 'test'. Received trees"):
         paired_set(read_corpus(noisy_corpus))
@@ -303,17 +353,17 @@ def test_benchmark_with_a_missing_column_is_named(write_benchmark):
 
 
 def test_benchmark_pair_of_unequal_lengths_is_named(write_benchmark):
-    with pytest.raises(ValueError, match=r"Received 9 and 8 samples for n.flac"):
-        benchmark_set(write_benchmark(np.zeros(9), np.zeros(8)))
+    with pytest.raises(ValueError, match=r"Received 900 and 800 samples for n.flac"):
+        benchmark_set(write_benchmark(np.full(900, 0.1), np.full(800, 0.1)))
 
 
 def test_benchmark_of_another_rate_is_refused(write_benchmark):
     with pytest.raises(ValueError, match=r"16000 Hz. Received 48000 Hz"):
-        benchmark_set(write_benchmark(np.zeros(9), np.zeros(9), sample_rate_hz=48000))
+        benchmark_set(write_benchmark(*[np.full(4800, 0.1)] * 2, sample_rate_hz=48000))
 
 
 def test_benchmark_with_a_missing_file_is_named(write_benchmark):
-    folder = write_benchmark(np.zeros(9), np.zeros(9))
+    folder = write_benchmark(np.full(900, 0.1), np.full(900, 0.1))
     (folder / "c.flac").unlink()
     with pytest.raises(FileNotFoundError, match=r"Received no file .*c\.flac"):
         benchmark_set(folder)

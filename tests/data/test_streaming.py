@@ -37,6 +37,31 @@ def test_slices_are_those_of_the_decoded_file(tmp_path, noise, name, rate_hz, ch
         assert np.array_equal(streamed[part], decoded[part])
 
 
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "is_direct"),
+    [
+        ("wav", "FLOAT", False),
+        ("wav", "DOUBLE", False),
+        ("aiff", "FLOAT", False),
+        ("au", "FLOAT", False),
+        ("wav", "PCM_24", False),
+        ("flac", "PCM_24", False),
+        ("wav", "PCM_32", False),
+        ("wav", "PCM_16", True),
+        ("wav", "PCM_U8", True),
+        ("flac", "PCM_S8", True),
+    ],
+)
+def test_slices_are_those_of_the_decoded_file_whatever_its_samples(
+    tmp_path, noise, suffix, subtype, is_direct
+):
+    clip = clip_of(tmp_path / f"a.{suffix}")
+    soundfile.write(clip.path, noise, 16000, subtype=subtype)
+    (streamed,), (decoded,) = stream_store([clip]).signals, load_store([clip]).signals
+    assert np.array_equal(streamed[5000:9000], decoded[5000:9000])
+    assert streamed.is_direct == is_direct  # what is exact must not be decoded whole
+
+
 def test_batches_are_those_from_memory(noisy_corpus):
     corpus = read_corpus(noisy_corpus)
     batches = []
@@ -80,6 +105,34 @@ def test_unusable_files_are_skipped_with_their_reason(tmp_path, noise):
     assert [path.name for path, _ in store.skipped] == ["short.wav", "empty.wav"]
     with pytest.raises(ValueError, match="Received 2 unusable of 3"):
         stream_store(clips)
+
+
+def test_silent_and_truncated_files_are_skipped_as_in_memory(tmp_path, noise):
+    late = np.concatenate([np.zeros(40000), noise[:100]])  # sound in the third second only
+    for name, samples in (("good", noise), ("late", late), ("silent", np.zeros(40000))):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16000)
+    soundfile.write(tmp_path / "cut.wav", noise[:8000], 16000)
+    clips = [clip_of(tmp_path / f"{name}.wav") for name in ("good", "late", "silent")]
+    clips.append(Clip(tmp_path / "cut.wav", 2.0, "train", "a"))
+    streamed, decoded = (way(clips, max_failed_fraction=0.9) for way in (stream_store, load_store))
+    assert [clip.path.stem for clip in streamed.clips] == ["good", "late"]
+    assert streamed.clips == decoded.clips
+    assert streamed.skipped == decoded.skipped
+
+
+def test_unusable_file_that_only_decoding_finds_is_announced_and_an_error(tmp_path, noise, caplog):
+    noise[20000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", noise, 16000, subtype="FLOAT")
+    (signal,) = stream_store([clip_of(tmp_path / "nan.wav")]).signals
+    assert "1 of 1 files are decoded when they are drawn" in caplog.text
+    with pytest.raises(OSError, match=r"must be usable.*nan\.wav, which holds NaN.*inspect lists"):
+        signal[:10]
+
+
+def test_files_that_are_read_in_part_are_no_warning(tmp_path, noise, caplog):
+    soundfile.write(tmp_path / "a.wav", noise, 16000)
+    stream_store([clip_of(tmp_path / "a.wav")])
+    assert caplog.messages == []
 
 
 def test_whole_files_are_kept_up_to_a_number_of_bytes(tmp_path, noise):

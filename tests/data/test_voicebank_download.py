@@ -2,6 +2,7 @@
 import hashlib
 import io
 import re
+import shutil
 import zipfile
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_interrupted_download_goes_on_and_finished_archives_are_kept(site, archi
     site.requests.clear()
     download_voicebank(tmp_path, archives=listed)
     assert [path for path, _ in site.requests] == [f"/{name}" for name in list(archives)[3:]]
+    assert len(read_corpus(tmp_path, ("train", "test")).pairs) == 5
+
+
+def test_what_was_deleted_since_is_downloaded_again(site, archives, tmp_path):
+    listed = remotes(site, archives)
+    download_voicebank(tmp_path, archives=listed)
+    site.requests.clear()
+    download_voicebank(tmp_path, archives=listed)
+    assert site.requests == []
+    shutil.rmtree(tmp_path / "clean_testset_wav_16k")
+    (tmp_path / "log_testset.txt").unlink()
+    download_voicebank(tmp_path, archives=listed)
+    assert {path for path, _ in site.requests} == {"/logfiles.zip", "/clean_testset_wav.zip"}
     assert len(read_corpus(tmp_path, ("train", "test")).pairs) == 5
 
 

@@ -2,9 +2,10 @@
 """Reads one CSV file that lists the clips or pairs of a corpus.
 
 Columns of a list of clips: `path` and `kind` (`speech`, `noise` or `room`), and where known
-`split`, `seconds`, `speaker`, `recording`, `category`. Columns of a list of pairs: `noisy`
-and `clean`, and where known `split`, `seconds`, `speaker`, `category`, `snr_db`. Paths are
-relative to the file and stay inside its folder. A pair without a split is a test pair.
+`split`, `speaker`, `recording`, `category`. Columns of a list of pairs: `noisy` and `clean`,
+and where known `split`, `speaker`, `category`, `snr_db`. Further columns are not read: the
+length comes from the file. Paths are relative to the list and stay inside its folder. A pair
+without a split is a test pair.
 """
 
 import csv

@@ -68,7 +68,7 @@ def read_tree(folder: Path, *, is_noise: bool) -> tuple[Clip, ...]:
 
     Folders named after a split (`train`, `valid`, `dev`, `test`, ...) give the split. The
     next folder below is the speaker of speech or the category of noise. Noise is split
-    by recording: the name of the file without a number at its end.
+    file by file: each is a recording of its own, numbers at the end of names included.
     """
 
     def label(path: Path) -> Labels:

@@ -2,12 +2,15 @@
 """Recognizes the layout of a corpus and reads it with the reader that fits."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from absl import logging
+
 from lmkd_tf.data.files import find_audio
 from lmkd_tf.data.folder import read_folder
-from lmkd_tf.data.index import SPLITS, Corpus, clips_in
+from lmkd_tf.data.index import SPLITS, Clip, Corpus, clips_in
 from lmkd_tf.data.readers import (
     containers,
     csv_manifest,
@@ -20,6 +23,7 @@ from lmkd_tf.data.readers import (
 from lmkd_tf.data.readers.layout import Layout, read_tree
 
 _NUM_SHOWN = 12
+_NUM_LEAKS_SHOWN = 5
 
 _CORPUS_FOLDER = Layout(
     "corpus folder",
@@ -83,7 +87,7 @@ def read_corpus(path: str | os.PathLike, required_splits: tuple[str, ...] = SPLI
         required_splits: Splits that must hold speech and noise.
 
     Returns:
-        The corpus.
+        The corpus. A speaker or recording in more than one split is warned of.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -96,7 +100,30 @@ def read_corpus(path: str | os.PathLike, required_splits: tuple[str, ...] = SPLI
     for split in required_splits:
         clips_in(corpus.speech, split, "speech")
         clips_in(corpus.noise, split, "noise")
+    if corpus.layout != plain_folders.PAIRS.name:  # knows no speakers, only file names
+        _warn_of_leaks(corpus.speech, "speaker")
+        _warn_of_leaks(corpus.noise, "recording")
     return corpus
+
+
+def _warn_of_leaks(clips: Iterable[Clip], kind: str) -> None:
+    """Warns of speakers or recordings in more than one split.
+
+    No error, unlike in a folder with manifests: there the columns promise splits, here a
+    name may be no more than a label that two parts of a corpus happen to share.
+    """
+    splits: dict[str, set[str]] = {}
+    for clip in clips:
+        if clip.minus is None:  # the noise of a pair is named after its file
+            splits.setdefault(clip.group, set()).add(clip.split)
+    leaks = [f"'{g}' ({' and '.join(sorted(s))})" for g, s in splits.items() if len(s) > 1]
+    if leaks:
+        logging.warning(
+            "A %s should be in one split only, or scores on held-out files are too good. "
+            "%d %s in more than one: %s%s. Move all files of each to one split.",
+            *(kind, len(leaks), "is" if len(leaks) == 1 else "are"),
+            *(", ".join(leaks[:_NUM_LEAKS_SHOWN]), ", ..." if leaks[_NUM_LEAKS_SHOWN:] else ""),
+        )
 
 
 def _parts_of(path: str | os.PathLike) -> list[Path]:

@@ -42,6 +42,34 @@ def test_path_with_a_comma_that_exists_is_one_corpus(tmp_path, add_audio):
     assert read_corpus(tmp_path / "a,b", required_splits=()).layout == "pair of folders"
 
 
+def test_a_speaker_in_two_splits_is_warned_of_by_name(tmp_path, add_audio, caplog):
+    for name in ("train/anna/1.wav", "train/ben/1.wav", "test/anna/2.wav"):
+        add_audio(tmp_path / "speech" / name)
+    add_audio(tmp_path / "noise" / "rain.wav")
+    read_corpus(tmp_path, ())
+    (message,) = caplog.messages
+    assert "speaker should be in one split only" in message
+    assert "1 is in more than one: 'anna' (test and train)." in message
+
+
+def test_a_recording_in_two_splits_of_a_list_is_warned_of_by_name(tmp_path, add_audio, caplog):
+    rows = [f"{split}.wav,noise,{split},rain" for split in ("train", "test")]
+    for split in ("train", "test"):
+        add_audio(tmp_path / f"{split}.wav")
+    (tmp_path / "list.csv").write_text("\n".join(["path,kind,split,recording", *rows]))
+    read_corpus(tmp_path / "list.csv", ())
+    (message,) = caplog.messages
+    assert "1 is in more than one: 'rain' (test and train)." in message
+
+
+def test_file_names_that_two_splits_share_are_no_speakers(tmp_path, add_audio, caplog):
+    for split in ("train", "test"):
+        for side in ("clean", "noisy"):
+            add_audio(tmp_path / split / side / "001.wav")
+    read_corpus(tmp_path, ())
+    assert caplog.messages == []
+
+
 def test_shared_recordings_are_read_whole(shared_data):
     corpus = read_corpus(shared_data)
     # As its README states: 1784 + 2557, 146 and 146 files of speech, 502 of noise.
