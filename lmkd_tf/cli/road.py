@@ -378,7 +378,10 @@ def _describe_corpus(corpus: Any) -> dict[str, Any]:
 
 
 def digest_of(corpus: Any) -> str:
-    """Identifies recordings by manifest entry and file size, without reading them."""
+    """Identifies recordings by manifest entry and file size, without reading them.
+
+    A recording changed in place that keeps its size is not noticed; `docs/training.md` says so.
+    """
     entries = []
     for clip in (*corpus.speech, *corpus.noise, *corpus.responses):
         num_bytes = clip.path.stat().st_size if clip.path.is_file() else None
