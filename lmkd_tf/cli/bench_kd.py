@@ -69,20 +69,36 @@ class _Bench:
     def run(self, method: str, seed: int) -> Path:
         """Returns the result of a run, made before or now."""
         from lmkd_tf.config.files import read_json, write_json
-        from lmkd_tf.config.loader import to_dict
 
         path = self._workdir / f"seed_{seed}" / f"{method}.json"
         train = self.config.distillation_training
         half = max(1, train.epochs * train.steps_per_epoch // 2)
         distill = replace(self.config.distill, method=method, schedule_steps=half)
         config = replace(self.config, seed=seed, distill=distill)
-        settings = {"train": to_dict(config.distillation_training), "data": to_dict(config.data)}
+        settings = self._settings(config)
         if path.is_file() and read_json(path)["settings"] == settings:
             return path
         with tempfile.TemporaryDirectory() as scratch:
             result = self._train_and_score(config, Path(scratch))
         write_json(path, {"method": method, "seed": seed, "settings": settings, **result})
         return path
+
+    def _settings(self, config: Any) -> dict[str, Any]:
+        """Returns all that a result depends on; files count by what they hold."""
+        from lmkd_tf.cli.road import network_settings, settings_of
+        from lmkd_tf.config.files import sha256_of
+        from lmkd_tf.models.presets import preset_files
+
+        parts = ("data", "loss", "distill", "distillation_training")
+        start = config.student_start
+        return {
+            **settings_of(config, self._road.audio.corpus, parts),
+            "student": network_settings(config.student.architecture, config.student.size),
+            "student_start": sha256_of(start) if start else "",
+            "teacher_preset": config.teacher_preset,
+            "teacher_weights": sha256_of(preset_files(config.teacher_preset)["weights"]),
+            "calibration_batch_size": config.compress.quantization.batch_size,
+        }
 
     def _train_and_score(self, config: Any, folder: Path) -> dict[str, Any]:
         from lmkd_tf.cli.progress import Progress, ProgressCallback

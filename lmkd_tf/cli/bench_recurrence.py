@@ -8,12 +8,13 @@ Usage:
 One `gru` is trained in float for --steps. Every way then goes on from it for --tuning steps with
 the same recordings, among them the control, which just goes on in float. Rows are those of the
 quality ledger: scores on clips of the test split and, in dB, the gains of the row before over
-their difference. Finished trainings are kept, so an interrupted run goes on where it stopped.
+their difference. Finished trainings are kept, so an interrupted run goes on where it stopped;
+one of other settings or recordings is made anew.
 """
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ _STATE_RANGE_16 = (-1.0, 1.0 - 2.0**-15)
 # One int8 step of the state, whose range is [-1, 1): the width of the noise on it.
 _STATE_STEP = 1.0 / 128.0
 _LENGTH = 4  # of the longer crops, of which there are as many fewer
+# Parts of the configuration that a training depends on: the first one, and those that go on.
+_START_PARTS = ("data", "loss", "network_training")
+_TUNING_PARTS = (*_START_PARTS, "distill", "compress")
 
 
 def main(arguments: list[str]) -> None:
@@ -179,21 +183,40 @@ class Study:
 
     def _float(self, name: str) -> Any:
         """Returns the recurrence trained in float, or trained on from there."""
-        from lmkd_tf.cli.train_stages import build_seeded, save_model
+        from lmkd_tf.cli.train_stages import save_model
         from lmkd_tf.models.enhancer import load_enhancer
 
         path = self._workdir / f"{_file_name(name)}.keras"
-        if not path.is_file():
-            network = build_seeded(self._config.network, self._config)
-            if name == "float":
-                self._fit(name, network, self._config.network_training)
-            else:
-                network.core.set_weights(self._float("float").core.get_weights())
-                if "noise" in name:
-                    _add_noise(network.core)
-                self._fit(name, network, self._tuning)
-            save_model(network, path)
+        parts = _START_PARTS if name == "float" else _TUNING_PARTS
+        self._keep(path, parts, lambda: save_model(self._trained(name), path))
         return load_enhancer(path)
+
+    def _keep(self, path: Path, parts: tuple[str, ...], make: Callable[[], None]) -> None:
+        """Makes a file, unless it is there and was made with the same settings."""
+        from lmkd_tf.cli.road import network_settings, settings_of
+        from lmkd_tf.config.files import read_json, write_json
+
+        network, record = self._config.network, path.with_name(f"{path.name}.json")
+        settings = settings_of(self._config, self._audio.corpus, parts)
+        settings |= network_settings(network.architecture, network.size)
+        if path.is_file() and record.is_file() and read_json(record) == settings:
+            return
+        record.unlink(missing_ok=True)  # it must not vouch for a file that is half made
+        make()
+        write_json(record, settings)
+
+    def _trained(self, name: str) -> Any:
+        from lmkd_tf.cli.train_stages import build_seeded
+
+        network = build_seeded(self._config.network, self._config)
+        if name == "float":
+            self._fit(name, network, self._config.network_training)
+            return network
+        network.core.set_weights(self._float("float").core.get_weights())
+        if "noise" in name:
+            _add_noise(network.core)
+        self._fit(name, network, self._tuning)
+        return network
 
     def _fit(self, name: str, network: Any, train: Any) -> None:
         from lmkd_tf.cli.progress import Progress, ProgressCallback
@@ -219,24 +242,32 @@ class Study:
 
     def _trained_quantized(self, name: str, length: int, num_bits: int) -> tuple[Any, Path]:
         """Trains on with fake quantization; crops are `length` times as long."""
-        from lmkd_tf.cli.progress import Progress, ProgressCallback
-        from lmkd_tf.cli.stages import Inputs, fit_twin
-        from lmkd_tf.compress.quantization import load_quantized, set_activation_bits
+        from lmkd_tf.compress.quantization import load_quantized
 
         path = self._workdir / f"{_file_name(name)}.weights.h5"
-        if not path.is_file():
-            start, data = self._float("float"), self._config.data
-            quantized = self.fake_quantized(start, ())
-            set_activation_bits(quantized, num_bits)
-            train = replace(self._tuning, batch_size=max(1, self._tuning.batch_size // length))
-            data = replace(data, crop_seconds=data.crop_seconds * length)
-            config = replace(self._config, data=data)
-            with Progress(name) as progress, tempfile.TemporaryDirectory() as folder:
-                inputs, watchers = Inputs(start, start, None), [ProgressCallback(progress)]
-                audio = self._audio.with_config(config)
-                fit_twin(config, audio, Path(folder), inputs, quantized, train, watchers)
-            quantized.save_weights(str(path))
+
+        def make() -> None:
+            self._fit_quantized(name, length, num_bits).save_weights(str(path))
+
+        self._keep(path, _TUNING_PARTS, make)
         return load_quantized(self._build, path), path
+
+    def _fit_quantized(self, name: str, length: int, num_bits: int) -> Any:
+        from lmkd_tf.cli.progress import Progress, ProgressCallback
+        from lmkd_tf.cli.stages import Inputs, fit_twin
+        from lmkd_tf.compress.quantization import set_activation_bits
+
+        start, data = self._float("float"), self._config.data
+        quantized = self.fake_quantized(start, ())
+        set_activation_bits(quantized, num_bits)
+        train = replace(self._tuning, batch_size=max(1, self._tuning.batch_size // length))
+        data = replace(data, crop_seconds=data.crop_seconds * length)
+        config = replace(self._config, data=data)
+        with Progress(name) as progress, tempfile.TemporaryDirectory() as folder:
+            inputs, watchers = Inputs(start, start, None), [ProgressCallback(progress)]
+            audio = self._audio.with_config(config)
+            fit_twin(config, audio, Path(folder), inputs, quantized, train, watchers)
+        return quantized
 
 
 def _add_noise(core: Any) -> None:

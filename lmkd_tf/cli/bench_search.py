@@ -143,19 +143,16 @@ class Search:
 
     def run(self, name: str) -> Path:
         """Returns the result of a candidate, made before or now."""
-        from lmkd_tf.cli.road import digest_of
+        from lmkd_tf.cli.road import network_settings, settings_of
         from lmkd_tf.config.files import read_json, write_json
-        from lmkd_tf.config.loader import to_dict
         from lmkd_tf.models.builder import ARCHITECTURES
 
         path = self._workdir / f"{name}.json"
         architecture, size, asks = CANDIDATES[name]
         size = {**ARCHITECTURES[architecture][1], **size}
         parts = ("data", "loss", "network_training")
-        settings = {part: to_dict(getattr(self.config, part)) for part in parts}
-        settings |= {"seed": self.config.seed, "architecture": architecture}
-        settings |= {"stft": to_dict(self.config.stft), "corpus": digest_of(self._audio.corpus)}
-        settings |= {"size": {k: list(v) if isinstance(v, tuple) else v for k, v in size.items()}}
+        settings = settings_of(self.config, self._audio.corpus, parts)
+        settings |= network_settings(architecture, size)
         if path.is_file() and read_json(path)["settings"] == settings:
             return path
         with tempfile.TemporaryDirectory() as scratch:

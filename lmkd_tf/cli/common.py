@@ -67,7 +67,7 @@ def start_backend() -> None:
 def config_path(name: str) -> Path:
     """Returns the path of a configuration given by path or by its name in `configs/`."""
     path = Path(name)
-    if path.suffix == ".py" or path.exists():
+    if path.suffix == ".py" or path.is_file():  # a folder of that name is no configuration
         return path
     installed = _PACKAGE / "configs"  # where setup.py puts them
     return (installed if installed.is_dir() else _PACKAGE.parent / "configs") / f"{name}.py"

@@ -14,7 +14,7 @@ from lmkd_tf.cli import train_stages
 from lmkd_tf.cli.training import read_history
 from lmkd_tf.cli.workspace import Workspace
 from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
-from lmkd_tf.config.loader import resolve_record
+from lmkd_tf.config.loader import resolve_record, to_dict
 from lmkd_tf.config.schema import ExperimentConfig
 from lmkd_tf.data.pipeline import EVALUATION_SEED, EvaluationClip, evaluation_set
 from lmkd_tf.evaluate.backends import StepBackend
@@ -24,6 +24,7 @@ from lmkd_tf.evaluate.scores import score_clips
 from lmkd_tf.evaluate.streaming import StreamingEnhancer
 from lmkd_tf.evaluate.table import summarize
 from lmkd_tf.export.manifest import read_manifest
+from lmkd_tf.models.builder import ARCHITECTURES
 from lmkd_tf.models.enhancer import load_enhancer
 from lmkd_tf.models.presets import preset_files
 from lmkd_tf.models.taps import tap_model
@@ -377,7 +378,10 @@ def _describe_corpus(corpus: Any) -> dict[str, Any]:
 
 
 def digest_of(corpus: Any) -> str:
-    """Identifies recordings by manifest entry and file size, without reading them."""
+    """Identifies recordings by manifest entry and file size, without reading them.
+
+    A recording changed in place that keeps its size is not noticed; `docs/training.md` says so.
+    """
     entries = []
     for clip in (*corpus.speech, *corpus.noise, *corpus.responses):
         num_bytes = clip.path.stat().st_size if clip.path.is_file() else None
@@ -387,6 +391,31 @@ def digest_of(corpus: Any) -> str:
         more += [] if clip.record is None else [clip.record]
         entries.append((*clip.path.parts[-3:], num_bytes, *facts, *more))
     return hashlib.sha256(repr(entries).encode()).hexdigest()
+
+
+def settings_of(config: ExperimentConfig, corpus: Any, parts: tuple[str, ...]) -> dict[str, Any]:
+    """Returns what a kept result of a benchmark depends on, equal to what JSON reads back.
+
+    Args:
+        config: Resolved configuration.
+        corpus: Recordings.
+        parts: Parts of the configuration that matter beside its seed and its frame.
+    """
+    settings = {part: to_dict(getattr(config, part)) for part in parts}
+    frame = to_dict(config.stft)
+    return {**settings, "seed": config.seed, "stft": frame, "corpus": digest_of(corpus)}
+
+
+def network_settings(architecture: str, size: dict[str, Any]) -> dict[str, Any]:
+    """Returns a network with the whole of its size, equal to what JSON reads back.
+
+    Args:
+        architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
+        size: Sizes other than the architecture's own.
+    """
+    whole = {**ARCHITECTURES[architecture][1], **size}
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in whole.items()}
+    return {"architecture": architecture, "size": plain}
 
 
 def _shifted(on_progress: Any, index: int, count: int) -> Any:

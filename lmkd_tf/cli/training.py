@@ -216,7 +216,15 @@ class Checkpoint(keras.callbacks.Callback):
 def read_history(folder: Path) -> dict[str, list[float]]:
     """Returns the metrics per epoch that `fit_stage` wrote into `folder`."""
     path = folder / _HISTORY
-    return read_json(path) if path.is_file() else {}
+    return _read_history_file(path) if path.is_file() else {}
+
+
+def _read_history_file(path: Path) -> dict[str, list[float]]:
+    """Returns what `HistoryFile` wrote; JSON has null for a value that was not finite."""
+    return {
+        name: [float("nan") if value is None else value for value in values]
+        for name, values in read_json(path).items()
+    }
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -230,7 +238,7 @@ class HistoryFile(keras.callbacks.Callback):
     def __init__(self, path: Path, keep: int = 0):
         super().__init__()
         self._path = path
-        stored = read_json(path) if keep and path.is_file() else {}
+        stored = _read_history_file(path) if keep and path.is_file() else {}
         self._history = {name: values[:keep] for name, values in stored.items()}
 
     def values_of(self, name: str) -> list[float]:

@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import json
+import numbers
 import os
 import uuid
 from collections.abc import Iterator
@@ -47,8 +48,16 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes `value` to `path` atomically as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Writes `value` to `path` atomically as indented JSON; NaN and infinity become null."""
+    # Python would write NaN and Infinity, which are no JSON: jq and browsers refuse them.
+    finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
+    write_text(path, json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> float | str:
+    """Returns what JSON holds of a value that it does not know: numbers of NumPy, paths."""
+    is_fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+    return float(value) if is_fraction else str(value)
 
 
 def read_json(path: str | os.PathLike) -> Any:

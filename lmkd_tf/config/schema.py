@@ -21,6 +21,10 @@ def _require_positive(name: str, value: float) -> None:
     _require(value > 0, f"`{name}` must be positive.", f"{value}", "Use a value above zero.")
 
 
+def _require_at_least(name: str, value: float, lowest: float) -> None:
+    _require(value >= lowest, f"`{name}` must be at least {lowest}.", f"{value}", f"Use {lowest}.")
+
+
 def _require_positive_or_none(name: str, value: float | None) -> None:
     _require_positive(name, 1 if value is None else value)
 
@@ -66,6 +70,7 @@ class StftConfig:
         return self.fft_length // 2 + 1
 
 
+_LOWEST_DATA = {"crop_seconds": 0.1, "max_noises": 2, "early_ms": 0.0}
 _DATA_CHOICES = {"speech_level": ("frames", "p56"), "sampling": ("random", "epochs")}
 
 
@@ -120,11 +125,10 @@ class DataConfig:
     num_evaluation_clips: int = 50
 
     def __post_init__(self) -> None:
-        for name in (
-            *("crop_seconds", "num_validation_batches", "num_evaluation_clips"),
-            "num_simulated_rooms",
-        ):
+        for name in ("num_validation_batches", "num_evaluation_clips", "num_simulated_rooms"):
             _require_positive(f"data.{name}", getattr(self, name))
+        for name, lowest in _LOWEST_DATA.items():
+            _require_at_least(f"data.{name}", getattr(self, name), lowest)
         for name, known in _DATA_CHOICES.items():
             _require(
                 getattr(self, name) in known,
@@ -153,6 +157,12 @@ class DataConfig:
                 f"{getattr(self, low)} and {getattr(self, high)}",
                 "Swap the two values.",
             )
+        _require(
+            self.level_max_dbfs <= 0.0,
+            "`data.level_max_dbfs` must not exceed full scale, 0 dBFS.",
+            f"{self.level_max_dbfs}",
+            "Use for example -12.0.",
+        )
         _require(
             len(self.evaluation_snrs_db) > 0,
             "`data.evaluation_snrs_db` must hold at least one ratio.",
@@ -338,14 +348,25 @@ class LossConfig:
             f"{self.magnitude_asymmetry}",
             "Use 0.0 to weigh both directions alike.",
         )
-        for name in (n for n in self.__dataclass_fields__ if n != "magnitude_asymmetry"):
-            value = getattr(self, name)
+        for name in (n for n in self.__dataclass_fields__ if n.endswith("_weight")):
             _require(
-                min(value, default=0) >= 0 if isinstance(value, tuple) else value >= 0,
+                getattr(self, name) >= 0,
                 f"`loss.{name}` must not be negative.",
-                f"{value}",
+                f"{getattr(self, name)}",
                 "Use 0 to switch a term off.",
             )
+        _require(
+            0.0 < self.exponent <= 1.0,
+            "`loss.exponent` must lie in (0, 1].",
+            f"{self.exponent}",
+            "Use 0.3 for the usual compression.",
+        )
+        _require(
+            all(window >= 2 and window % 2 == 0 for window in self.resolutions),
+            "`loss.resolutions` must be even window lengths in samples.",
+            f"{self.resolutions}",
+            "Use for example (256, 1024).",
+        )
 
 
 @dataclass(frozen=True)
@@ -427,6 +448,8 @@ class DistillConfig:
         return {n: v for n, v in settings.items() if n not in own and v is not None}
 
 
+# Fewer do not fill the memory of a student and leave its ranges to chance.
+MIN_CALIBRATION_FRAMES = 100
 _PRUNING_CHOICES = {
     "pattern": ("unstructured", "1x4", "1x16", "2:4"),
     "schedule": ("polynomial", "constant"),
@@ -447,7 +470,7 @@ class CompressConfig:
         excluded: Layers that are not pruned.
         pruning: Training during pruning.
         quantization: Training with fake quantization.
-        num_calibration_frames: Frames for post-training int16x8 calibration.
+        num_calibration_frames: Frames for post-training int16x8 calibration, at least 100.
         num_bands: Bands that structured pruning leaves, coarser than before; None: all.
         bands_per_position: The same for a network on a grid, as all that follow.
         encoder_channels: Width of the encoder that structured pruning leaves.
@@ -497,7 +520,8 @@ class CompressConfig:
             f"sparsity={self.sparsity}, schedule={self.schedule!r}",
             "Use 0.5 and 'constant'.",
         )
-        _require_positive("compress.num_calibration_frames", self.num_calibration_frames)
+        name = "compress.num_calibration_frames"
+        _require_at_least(name, self.num_calibration_frames, MIN_CALIBRATION_FRAMES)
 
     @property
     def size(self) -> dict[str, int]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes and resamples files in a `tf.data` graph.
+"""Decodes and resamples files in a `tf.data` graph, for input pipelines of one's own.
+
+The stages of this package decode each file once instead (`lmkd_tf.data.store`) and do not need
+this; `./x test-io` runs it with tensorflow-io.
 
 Where tensorflow-io runs, its operations do the work; elsewhere soundfile and soxr do. Its
 import proves nothing (its library does not load with TensorFlow above 2.17), so one

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Levels in dBFS and mixing at a signal-to-noise ratio in dB; numpy and scipy only.
+"""Levels in dBFS and the gains that reach them; numpy and scipy only.
 
 0 dBFS is the RMS of a square wave of full scale, so a full-scale sine has -3.01 dBFS.
 Sums run in double precision: processors add in different orders, and what is left of that
@@ -149,35 +149,3 @@ def gain_to_dbfs(samples: np.ndarray, level_dbfs: float) -> float:
     """Returns the factor that brings samples `(N,)` to an RMS level; 1 for silence."""
     current_dbfs = rms_dbfs(samples)
     return 1.0 if current_dbfs <= SILENCE_DBFS else db_to_gain(level_dbfs - current_dbfs)
-
-
-def mix_at_snr(
-    speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate_hz: int = 16000
-) -> np.ndarray:
-    """Adds noise to speech at a ratio of active speech level to noise RMS.
-
-    The speech keeps its level; the noise is scaled. Silent noise is added as it is, and
-    noise under silent speech too, since no ratio exists then.
-
-    Args:
-        speech: Clean speech, float, shape `(N,)`.
-        noise: Noise, float, shape `(N,)`.
-        snr_db: Active speech level minus noise level, in dB.
-        sample_rate_hz: Sample rate in Hz.
-
-    Returns:
-        Noisy speech, shape `(N,)`.
-
-    Raises:
-        ValueError: If the two shapes differ.
-    """
-    if speech.shape != noise.shape or speech.ndim != 1:
-        raise ValueError(
-            "`speech` and `noise` must have the same shape (N,). "
-            f"Received shapes {speech.shape} and {noise.shape}. "
-            "Cut or loop the noise to the length of the speech."
-        )
-    speech_dbfs = active_level_dbfs(speech, sample_rate_hz)
-    if speech_dbfs <= SILENCE_DBFS:
-        return speech + noise
-    return speech + noise * speech.dtype.type(gain_to_dbfs(noise, speech_dbfs - snr_db))

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lmkd_tf.config.schema import MIN_CALIBRATION_FRAMES
 from lmkd_tf.dsp.features import FEATURE_CENTER_DB, FEATURE_FLOOR_DB, FEATURE_SCALE_DB
 
-# Fewer do not fill the memory of a student and leave its ranges to chance.
-MIN_FRAMES = 100
 # Speech at -26 dBFS reaches 25 dB in its loudest band, at -40 dBFS 10 dB. A set that stays below
 # this is so quiet that ordinary speech would saturate the ranges taken from it.
 _LOUD_DB = 0.0
@@ -35,9 +34,9 @@ class Calibration:
 
     def __post_init__(self) -> None:
         shape = np.shape(self.features)
-        if len(shape) != 2 or shape[0] < MIN_FRAMES:
+        if len(shape) != 2 or shape[0] < MIN_CALIBRATION_FRAMES:
             raise ValueError(
-                f"Calibration needs at least {MIN_FRAMES} frames of shape (T, E). "
+                f"Calibration needs at least {MIN_CALIBRATION_FRAMES} frames of shape (T, E). "
                 f"Received shape {shape}. Pass features of consecutive frames of real recordings."
             )
         if not np.isfinite(self.features).all():

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from lmkd_tf.cli import bench_kd
 from lmkd_tf.config.files import read_json
-from lmkd_tf.config.schema import ExperimentConfig
+from lmkd_tf.config.schema import ExperimentConfig, LossConfig, ModelConfig
+from lmkd_tf.data.index import Clip
 
 CLIPS = ("a", "b", "c", "d")
 
@@ -53,29 +59,67 @@ def test_interval_of_a_difference_covers_what_the_clips_say():
     assert 0.3 < high < 0.5
 
 
-def test_a_finished_run_is_kept_and_one_of_another_budget_is_not(tmp_path, monkeypatch):
-    trained = []
+CONFIG = ExperimentConfig(teacher_preset="small", teacher=ModelConfig("small"))
 
-    class Road:
-        def __init__(self, *arguments):
-            del arguments
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The runs that were trained; nothing is, in fact."""
+    runs, corpus = [], SimpleNamespace(speech=(), noise=(), responses=())
 
     def train_and_score(self, config, folder):
         del self, folder
-        trained.append((config.distill.method, config.seed, config.distill.schedule_steps))
+        runs.append((config.distill.method, config.seed, config.distill.schedule_steps))
         return {"rows": {}}
 
-    monkeypatch.setattr("lmkd_tf.cli.road.Road", Road)
+    road = SimpleNamespace(audio=SimpleNamespace(corpus=corpus))
+    monkeypatch.setattr("lmkd_tf.cli.road.Road", lambda *_: road)
     monkeypatch.setattr(bench_kd._Bench, "_train_and_score", train_and_score)
-    config = ExperimentConfig()
-    bench = bench_kd._Bench(config, tmp_path, tmp_path)
+    return runs
+
+
+def test_a_finished_run_is_kept(trained, tmp_path):
+    bench = bench_kd._Bench(CONFIG, tmp_path, tmp_path)
     path = bench.run("fitnets", 1)
     assert bench.run("fitnets", 1) == path
-    half = config.distillation_training.epochs * config.distillation_training.steps_per_epoch // 2
-    assert trained == [("fitnets", 1, half)]
+    train = CONFIG.distillation_training
+    assert trained == [("fitnets", 1, train.epochs * train.steps_per_epoch // 2)]
     assert read_json(path)["method"] == "fitnets"
-    longer = bench_kd.replace(
-        config, distillation_training=bench_kd.replace(config.distillation_training, epochs=99)
-    )
-    bench_kd._Bench(longer, tmp_path, tmp_path).run("fitnets", 1)
+
+
+LONGER = replace(CONFIG.distillation_training, epochs=99)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"distillation_training": LONGER},
+        {"distill": replace(CONFIG.distill, mixup_alpha=0.4)},
+        {"teacher_preset": "nano", "teacher": ModelConfig("nano")},
+        {"student": ModelConfig("tcn")},
+        {"student": ModelConfig(channels=16)},
+        {"loss": LossConfig(si_sdr_weight=0.02)},
+        {"data": replace(CONFIG.data, crop_seconds=3.0)},
+    ],
+)
+def test_a_run_of_other_settings_is_not_reused(trained, tmp_path, changes):
+    bench_kd._Bench(CONFIG, tmp_path, tmp_path).run("fitnets", 1)
+    bench_kd._Bench(replace(CONFIG, **changes), tmp_path, tmp_path).run("fitnets", 1)
     assert len(trained) == 2
+
+
+def test_a_run_from_another_start_or_of_other_recordings_is_not_reused(
+    trained, tmp_path, monkeypatch
+):
+    start = tmp_path / "start.keras"
+    start.write_bytes(b"before")
+    bench = bench_kd._Bench(replace(CONFIG, student_start=str(start)), tmp_path, tmp_path)
+    bench.run("fitnets", 1)
+    start.write_bytes(b"after")
+    bench.run("fitnets", 1)
+    assert len(trained) == 2
+    speech = (Clip(Path("a.wav"), 1.0, "train", "a"),)
+    more = SimpleNamespace(speech=speech, noise=(), responses=())
+    monkeypatch.setattr(bench._road.audio, "corpus", more)
+    bench.run("fitnets", 1)
+    assert len(trained) == 3

@@ -53,6 +53,49 @@ def test_values_asked_for_have_16_bits_and_the_state_a_finer_step(study, network
     assert highest == [127.0 / 128.0, 1.0 - 2.0**-15]
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """Names of what was trained; nothing is, in fact."""
+    names = []
+    monkeypatch.setattr(Study, "_fit", lambda self, name, network, train: names.append(name))
+    return names
+
+
+def test_a_finished_training_is_kept_and_one_of_other_settings_is_not(study, trained):
+    train = study._config.network_training
+    study._float("float")
+    study._float("float")
+    assert trained == ["float"]
+    longer = replace(train, steps_per_epoch=3)
+    study._config = replace(study._config, network_training=longer)
+    study._float("float")
+    study._config = replace(study._config, network=ModelConfig("gru", num_bands=16, channels=4))
+    study._float("float")
+    study._audio.corpus = replace(study._audio.corpus, noise=study._audio.corpus.noise[1:])
+    study._float("float")
+    assert trained == ["float"] * 4
+
+
+def test_another_tuning_keeps_the_start_and_trains_on_again(study, trained):
+    name = "trained on in float"
+    study._float(name)
+    longer = replace(study._config.compress.quantization, steps_per_epoch=3)
+    compress = replace(study._config.compress, quantization=longer)
+    study._config = replace(study._config, compress=compress)
+    study._float(name)
+    assert trained == ["float", name, name]
+
+
+def test_an_interrupted_training_leaves_no_settings_behind(study, trained, tmp_path, monkeypatch):
+    study._float("float")
+    study._config = replace(study._config, seed=1)
+    monkeypatch.setattr(Study, "_trained", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        study._float("float")
+    assert [path.name for path in tmp_path.iterdir()] == ["float.keras"]
+    assert trained == ["float"]
+
+
 @pytest.mark.slow
 def test_every_way_is_trained_exported_and_measured(study, tmp_path):
     steps = study.measure(tmp_path, 2)

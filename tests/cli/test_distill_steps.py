@@ -18,7 +18,7 @@ TINY = ModelConfig("tcn", num_bands=16, channels=4, dilations=(1,))
 CONFIG = ExperimentConfig(
     teacher=replace(TINY, channels=6),
     student=TINY,
-    data=DataConfig(crop_seconds=0.064),
+    data=DataConfig(crop_seconds=0.112),
     distillation_training=TrainConfig(batch_size=2),
     distill=DistillConfig(taps=(("bottleneck", "block_1", "block_1"),)),
 )
@@ -48,5 +48,5 @@ def test_passes_return_what_a_step_needs_of_them(factory):
     # Encoder, depthwise and pointwise kernels, a scale and an offset behind each, the mask.
     assert len(gradients) == 3 * 3 + 2
     assert all(np.any(keras.ops.convert_to_numpy(g)) for g in gradients)
-    assert [latent.shape for latent in latents] == [(4, 5, 1, 6)]  # (2B, T, 1, C)
-    assert [tuple(g.shape) for g in tail_gradients] == [(2, 5, 1, 4), (1, 1, 4, 16), (16,)]
+    assert [latent.shape for latent in latents] == [(4, 8, 1, 6)]  # (2B, T, 1, C)
+    assert [tuple(g.shape) for g in tail_gradients] == [(2, 8, 1, 4), (1, 1, 4, 16), (16,)]

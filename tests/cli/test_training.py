@@ -16,6 +16,7 @@ from lmkd_tf.cli.training import (
     read_history,
     remove_checkpoint,
 )
+from lmkd_tf.cli.validation import BestEpoch
 from lmkd_tf.config.schema import TrainConfig
 from lmkd_tf.distill.distiller import LatentMixupDistiller
 from lmkd_tf.models.builder import build_core
@@ -182,6 +183,16 @@ def test_history_file_keeps_the_epochs_before_and_appends(tmp_path):
     history.on_epoch_end(2, {"loss": np.float32(0.5)})
     assert read_history(tmp_path) == {"loss": [3.0, 2.0, 0.5]}
     assert read_history(tmp_path / "absent") == {}
+
+
+def test_history_with_a_value_that_is_not_finite_is_json_and_is_read_back_as_nan(tmp_path):
+    path = tmp_path / "history.json"
+    HistoryFile(path).on_epoch_end(0, {"val_pesq_wb": float("nan"), "loss": 1.0})
+    assert json.loads(path.read_text()) == {"val_pesq_wb": [None], "loss": [1.0]}
+    resumed = HistoryFile(path, keep=1).values_of("val_pesq_wb")
+    assert np.isnan(resumed).tolist() == np.isnan(read_history(tmp_path)["val_pesq_wb"]).tolist()
+    best = BestEpoch(tmp_path / "best.npz", "val_pesq_wb", 1, resumed)
+    assert best.is_over(1)  # no epoch was better than none
 
 
 def test_learning_rate_warms_up_to_its_peak_and_falls_to_a_hundredth():

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lmkd_tf.config.files import (
@@ -108,6 +109,18 @@ def test_write_json_is_read_back_by_any_json_reader(tmp_path):
     write_json(tmp_path / "x.json", {**value, "path": Path("a/b")})
     assert json.loads((tmp_path / "x.json").read_text("utf-8")) == value
     assert read_json(tmp_path / "x.json") == value
+
+
+def test_write_json_turns_what_is_not_finite_into_null_at_any_depth(tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"no JSON: {constant}")
+
+    inner = {"level_dbfs": float("nan"), "layers": [("conv", float("inf")), ("mask", 1.5)]}
+    value = {"files": [inner], "numpy": [np.float32("-inf"), np.float64("nan"), np.float32(0.5)]}
+    write_json(tmp_path / "x.json", value)
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert read["files"] == [{"level_dbfs": None, "layers": [["conv", None], ["mask", 1.5]]}]
+    assert read["numpy"] == [None, None, 0.5]
 
 
 def test_write_text_writes_utf8_and_write_bytes_the_bytes(tmp_path):

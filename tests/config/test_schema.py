@@ -10,10 +10,12 @@ from lmkd_tf.config.schema import (
     DataConfig,
     DistillConfig,
     ExperimentConfig,
+    LossConfig,
     ModelConfig,
     StftConfig,
     TrainConfig,
 )
+from lmkd_tf.data.mixing import MixSettings
 from lmkd_tf.models.builder import ARCHITECTURES
 
 
@@ -45,11 +47,29 @@ def test_num_bins_is_half_the_transform_plus_one(fft_length, num_bins):
     assert StftConfig(fft_length=fft_length).num_bins == num_bins
 
 
-@pytest.mark.parametrize("name", ["crop_seconds", "num_validation_batches", "num_evaluation_clips"])
+@pytest.mark.parametrize("name", ["num_validation_batches", "num_evaluation_clips"])
 @pytest.mark.parametrize("value", [0, -1])
-def test_data_lengths_and_counts_must_be_positive(name, value):
+def test_data_counts_must_be_positive(name, value):
     with pytest.raises(ValueError, match=rf"`data\.{name}` must be positive\. Received {value}\."):
         make(DataConfig, {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "lowest"),
+    [("crop_seconds", 0.05, 0.1), ("max_noises", 1, 2), ("early_ms", -1.0, 0.0)],
+)
+def test_data_that_cannot_be_mixed_is_refused(name, value, lowest):
+    message = rf"`data\.{name}` must be at least {lowest}\. Received {value}\. Use {lowest}\."
+    with pytest.raises(ValueError, match=message):
+        make(DataConfig, {name: value})
+    settings = MixSettings(**{name: lowest})  # what the schema lets pass can be mixed
+    assert getattr(settings, name) == getattr(make(DataConfig, {name: lowest}), name)
+
+
+def test_data_above_full_scale_is_refused():
+    with pytest.raises(ValueError, match=r"`data\.level_max_dbfs` must not exceed .*Received 1\.0"):
+        DataConfig(level_max_dbfs=1.0)
+    assert DataConfig(level_max_dbfs=0.0).level_max_dbfs == 0.0
 
 
 @pytest.mark.parametrize(
@@ -221,9 +241,32 @@ def test_sparsity_must_be_a_fraction(sparsity):
         CompressConfig(sparsity=sparsity)
 
 
-def test_calibration_needs_frames():
-    with pytest.raises(ValueError, match=r"`compress\.num_calibration_frames` must be positive"):
-        CompressConfig(num_calibration_frames=0)
+@pytest.mark.parametrize("count", [0, 99])
+def test_calibration_needs_frames(count):
+    message = rf"`compress\.num_calibration_frames` must be at least 100\. Received {count}\."
+    with pytest.raises(ValueError, match=message):
+        CompressConfig(num_calibration_frames=count)
+    assert CompressConfig(num_calibration_frames=100).num_calibration_frames == 100
+
+
+@pytest.mark.parametrize("exponent", [-0.1, 0.0, 1.1, 2.0])
+def test_exponent_of_the_loss_compresses(exponent):
+    message = rf"`loss\.exponent` must lie in \(0, 1\]\. Received {exponent}\. Use 0\.3"
+    with pytest.raises(ValueError, match=message):
+        LossConfig(exponent=exponent)
+    assert LossConfig(exponent=1.0).exponent == 1.0
+
+
+@pytest.mark.parametrize("window", [-2, 0, 255])
+def test_resolutions_of_the_loss_are_even_windows(window):
+    with pytest.raises(ValueError, match=r"`loss\.resolutions` must be even .*Use for example"):
+        LossConfig(resolutions=(256, window))
+    assert LossConfig(resolutions=(256, 1024)).resolutions == (256, 1024)
+
+
+def test_weights_of_the_loss_must_not_be_negative():
+    with pytest.raises(ValueError, match=r"`loss\.si_sdr_weight` must not be negative.*Use 0"):
+        LossConfig(si_sdr_weight=-0.1)
 
 
 def test_a_config_cannot_be_changed_after_its_checks():

@@ -13,7 +13,7 @@ from lmkd_tf.distill.perceptual_loss import (
     hearing_threshold_db,
     pesq_shaped_disturbance,
 )
-from lmkd_tf.dsp.level import mix_at_snr
+from lmkd_tf.dsp.level import active_level_dbfs, gain_to_dbfs
 from lmkd_tf.dsp.stft import inverse_stft, stft
 from lmkd_tf.metrics.perceptual import pesq_wb
 from lmkd_tf.metrics.si_sdr import si_sdr_db
@@ -283,7 +283,8 @@ def noisy_grid(shared_data):
     speech = recordings(shared_data / "speech", 8, seed=1)
     noise = recordings(shared_data / "noise", 8, seed=2)
     noisy = [
-        [mix_at_snr(s, n, snr_db) for snr_db in SNRS_DB] for s, n in zip(speech, noise, strict=True)
+        [s + n * np.float32(gain_to_dbfs(n, active_level_dbfs(s) - snr_db)) for snr_db in SNRS_DB]
+        for s, n in zip(speech, noise, strict=True)
     ]
     return np.repeat(np.array(speech)[:, None], len(SNRS_DB), axis=1), np.array(noisy)
 

@@ -7,7 +7,6 @@ from lmkd_tf.dsp.level import (
     active_level_dbfs,
     db_to_gain,
     gain_to_dbfs,
-    mix_at_snr,
     rms_dbfs,
 )
 
@@ -57,21 +56,3 @@ def test_gain_of_silence_is_one():
 
 def test_twenty_db_are_a_factor_of_ten():
     assert db_to_gain(20.0) == pytest.approx(10.0)
-
-
-@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 17.5])
-def test_mix_at_snr_has_the_ratio_asked_for(snr_db):
-    speech = sine(0.1)  # without pauses: its active power is its mean power, 0.005
-    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
-    residual = mix_at_snr(speech, noise, snr_db).astype(np.float64) - speech
-    assert 10 * np.log10(0.005 / np.mean(residual**2)) == pytest.approx(snr_db, abs=0.01)
-
-
-def test_mix_at_snr_under_silent_speech_adds_the_noise_as_it_is():
-    noise = np.random.default_rng(0).standard_normal(1600).astype(np.float32)
-    assert np.array_equal(mix_at_snr(np.zeros_like(noise), noise, 0.0), noise)
-
-
-def test_mix_at_snr_refuses_unequal_lengths():
-    with pytest.raises(ValueError, match=r"same shape \(N,\). Received shapes \(4,\) and \(5,\)"):
-        mix_at_snr(np.zeros(4), np.zeros(5), 0.0)
