@@ -222,8 +222,8 @@ class ModelConfig:
                 "Use for example (1, 2, 4, 8).",
             )
         _require(
-            self.dilations is None or len(self.dilations) > 0,
-            "`dilations` must hold at least one block.",
+            self.dilations != () or self.architecture != "tcn",
+            "`dilations` must hold at least one block of `tcn`.",
             "()",
             "Use for example (1, 2, 4, 8).",
         )

@@ -48,7 +48,7 @@ def build_tcn(
     Raises:
         ValueError: If a dilation is not positive.
     """
-    if min(dilations, default=1) < 1:
+    if min(dilations, default=0) < 1:
         raise ValueError(
             "Blocks of `tcn` remember frames at a distance of at least one. "
             f"Received dilations={tuple(dilations)}. Use for example (1, 2, 4, 8), "

@@ -23,6 +23,7 @@ GRID = {
     "squeeze_channels": 5,
     "bottleneck_channels": 12,
     "bottleneck_dilations": (1, 3),
+    "recurrent_channels": 0,
 }
 # Each size that may shrink, with the channels to make zero by the layer that writes them: what
 # repeats channels for several positions is zero in each of them.

@@ -136,7 +136,7 @@ def test_dilations_must_not_be_negative(name):
 
 def test_a_network_has_at_least_one_block_but_its_bottleneck_may_have_none():
     with pytest.raises(ValueError, match="`dilations` must hold at least one block"):
-        ModelConfig(dilations=())
+        ModelConfig("tcn", dilations=())
     assert ModelConfig(dilations=(0,), bottleneck_dilations=()).size["bottleneck_dilations"] == ()
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import functools
+import re
 from typing import Any
 
 import keras
@@ -174,9 +175,11 @@ def test_the_bottleneck_ends_with_the_layer_of_its_name(dilations, recurrent_cha
     assert core.get_layer("spread_conv").input is last
 
 
-def test_a_block_of_frames_needs_a_distance():
-    with pytest.raises(ValueError, match=r"at least one. Received dilations=\(1, 0\)"):
-        BUILDERS["tcn"](dilations=(1, 0))
+@pytest.mark.parametrize("dilations", [(1, 0), ()])
+def test_a_block_of_frames_needs_a_distance(dilations):
+    message = re.escape(f"at least one. Received dilations={dilations}")
+    with pytest.raises(ValueError, match=message):
+        BUILDERS["tcn"](dilations=dilations)
 
 
 def test_bands_that_do_not_fill_the_positions_are_refused():
