@@ -32,4 +32,10 @@ def get_config() -> ExperimentConfig:
         loss=replace(nano.loss, magnitude_asymmetry=0.0),
         network_training=replace(nano.network_training, epochs=15, learning_rate=0.002),
         distillation_training=replace(nano.distillation_training, epochs=1),
+        compress=replace(
+            nano.compress,
+            quantization=replace(
+                nano.compress.quantization, steps_per_epoch=300, learning_rate=5e-5
+            ),
+        ),
     )
