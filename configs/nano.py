@@ -40,7 +40,7 @@ def get_config() -> ExperimentConfig:
         compress=CompressConfig(
             sparsity=0.0,  # zeros among weights cost quality and save no cycle
             quantization=TrainConfig(
-                epochs=1, steps_per_epoch=900, batch_size=3, learning_rate=1e-4, weight_decay=0.0
+                epochs=1, steps_per_epoch=150, batch_size=3, learning_rate=1e-6, weight_decay=0.0
             ),
         ),
     )
