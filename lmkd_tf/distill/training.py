@@ -39,21 +39,6 @@ class PairTrainer(keras.Model):
         """Returns the loss and `(x, y, y_pred, sample_weight)`; updates the terms' metrics."""
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 
-    def compile(
-        self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, **kwargs: Any
-    ) -> None:
-        """Sets optimizer and supervised loss as `keras.Model.compile` does.
-
-        Raises:
-            ValueError: If `loss_weights` are given.
-        """
-        if loss_weights is not None:
-            raise ValueError(
-                "`loss_weights` weigh several outputs, and there is one. "
-                f"Received loss_weights={loss_weights}. Weigh the terms by the objective instead."
-            )
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
-
     def variables_to_train(self) -> list[Any]:
         """Returns the variables that the optimizer changes."""
         return self.trainable_variables
@@ -213,7 +198,8 @@ def regularization(model: Any) -> Any:
     Raises:
         ValueError: If a layer added a loss of its own when it was called.
     """
-    regularized = [v for v in model.trainable_variables if v.regularizer is not None]
+    variables = model.trainable_variables  # those of a `tf_keras` twin do not know theirs
+    regularized = [v for v in variables if getattr(v, "regularizer", None) is not None]
     num_others = len(model.losses) - len(regularized)
     if num_others:
         raise ValueError(

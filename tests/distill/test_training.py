@@ -144,8 +144,3 @@ def test_a_layer_that_adds_a_loss_is_refused():
     model = distiller_of(options={"activity_regularizer": "l2"})
     with pytest.raises(ValueError, match=r"with 1 such losses\. Take out `activity_regularizer`"):
         fit(model)
-
-
-def test_weights_of_losses_are_refused():
-    with pytest.raises(ValueError, match=r"there is one\. Received loss_weights=\[0\.5\]"):
-        distiller_of(loss_weights=[0.5])
