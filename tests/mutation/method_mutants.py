@@ -606,8 +606,8 @@ METHOD_MUTANTS = [
     Mutant(
         "steps_are_counted_from_zero",
         "distill/callbacks.py",
-        "self._step = first_step",
-        "self._step = 0",
+        "self._epoch_start = self._next_step = first_step",
+        "self._epoch_start = self._next_step = 0",
         f"{CALLBACKS}::test_steps_are_counted_from_where_training_was_resumed",
     ),
     Mutant(
