@@ -46,7 +46,7 @@ def build_tcn(
         outputs `next_state_i`, both of shape `(1, 2 * dilation, 1, C)`.
 
     Raises:
-        ValueError: If a dilation is not positive.
+        ValueError: If there is no dilation, or one is not positive.
     """
     if min(dilations, default=0) < 1:
         raise ValueError(
