@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The shipped preset `small`: like `nano`, but under `base` and with longer crops at the end.
+r"""The shipped preset `small`: like `nano`, but under `base`.
 
 lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
         --override=data.crop_seconds=2 --override=network_start=EARLIER.keras
@@ -29,12 +29,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("base"),
         student=ModelConfig("small"),
         network=ModelConfig("small"),
-        loss=replace(nano.loss, magnitude_asymmetry=0.0),
+        loss=replace(nano.loss, magnitude_asymmetry=-0.25),
         network_training=replace(nano.network_training, epochs=15, learning_rate=0.002),
-        # A recurrence learns from long crops to go on for longer (docs/compress.md).
-        data=replace(nano.data, crop_seconds=6.0),
-        distillation_training=replace(nano.distillation_training, epochs=1, batch_size=3),
-        compress=replace(
-            nano.compress, quantization=replace(nano.compress.quantization, batch_size=3)
-        ),
+        distillation_training=replace(nano.distillation_training, epochs=1),
     )
