@@ -221,15 +221,13 @@ def limit_logits(quantized: Any) -> None:
     Args:
         quantized: Core returned by `quantize`; to be called after training, whose ranges move.
     """
-    ranges = dict(_activation_ranges(quantized))
     for layer in quantized.layers:
         function = getattr(getattr(layer, "layer", None), "activation", None)
         if getattr(function, "activation", function) is not tf_keras.activations.sigmoid:
             continue
-        own = ranges.get(layer.input._keras_history.layer.name.removeprefix("quant_"))
-        if own:
-            own["min"].assign(max(float(own["min"]), -_LOGIT_LIMIT))
-            own["max"].assign(min(float(own["max"]), _LOGIT_LIMIT))
+        own = _range_coming_into(layer)
+        own["min"].assign(max(float(own["min"]), -_LOGIT_LIMIT))
+        own["max"].assign(min(float(own["max"]), _LOGIT_LIMIT))
 
 
 def set_activation_bits(quantized: Any, num_bits: int) -> None:
@@ -359,10 +357,14 @@ def _range_of_state(step: Any, name: str) -> dict[str, Any]:
     `next_<state>` is cropped from a join of the state and the new frames.
     """
     join = step.get_layer(f"quant_next_{name}").input._keras_history.layer
-    layer = join.input[1]._keras_history.layer
-    while not (found := _own_range(layer)):  # what only moves values has the range of its input
-        layer = layer.input._keras_history.layer
-    return found
+    return _range_coming_into(join, 1)
+
+
+def _range_coming_into(layer: Any, index: int | None = None) -> dict[str, Any]:
+    """Returns the range of what a layer reads, behind those that only move values."""
+    tensor = layer.input if index is None else layer.input[index]
+    source = tensor._keras_history.layer
+    return _own_range(source) or _range_coming_into(source)
 
 
 def _own_range(layer: Any) -> dict[str, Any]:

@@ -275,6 +275,19 @@ def _depthwise(quantized):
     return quantized.get_layer("quant_depthwise_0")
 
 
+def test_range_of_logits_on_a_grid_ends_there_too(seeded):
+    size = {"num_bands": 16, "bands_per_position": 4, "encoder_channels": 6, "channels": 8}
+    build = functools.partial(build_core, "nano", **size)
+    core, rng = build(), np.random.default_rng(seeded)
+    kernel, bias = core.get_layer("mask_logits").get_weights()
+    core.get_layer("mask_logits").set_weights([40.0 * kernel, bias - 30.0])
+    twin = make_twin(build, core)
+    quantized = quantize(twin)
+    features = rng.normal(0, 0.5, (2, 20, 1, 16)).astype(np.float32)
+    calibrate_ranges(quantized, twin, [features])
+    assert _ranges(quantized)["mask_logits"][0] == pytest.approx(-6.2364, abs=1e-3)
+
+
 def test_range_of_logits_ends_where_the_mask_does_not_change(build, core, features):
     kernel, bias = core.get_layer("mask_logits").get_weights()
     core.get_layer("mask_logits").set_weights([20.0 * kernel, bias - 30.0])
