@@ -26,6 +26,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("small"),
         student=ModelConfig("base"),
         network=ModelConfig("base"),
+        loss=replace(small.loss, magnitude_asymmetry=0.0),
         network_training=replace(small.network_training, epochs=15),
         distill=replace(small.distill, method="no_kd"),
         distillation_training=replace(small.distillation_training, steps_per_epoch=150),
