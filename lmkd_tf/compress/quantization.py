@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantization-aware training (QAT) of a `tf_keras` core, and its step graph."""
 
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from lmkd_tf.compress.recurrence import (
+    LOGIT_LIMIT,
     fake_quantized_gru,
     observed_extremes,
     recurrence_config,
@@ -20,9 +20,6 @@ from lmkd_tf.compress.toolkit import load_tfmot
 from lmkd_tf.compress.twin import CoreBuilder
 from lmkd_tf.models.gru import plain_gru
 from lmkd_tf.models.layers import state_concatenate
-
-# The int8 sigmoid has steps of 1/256: beyond this its output is within half a step of 0 or 1.
-_LOGIT_LIMIT = math.log(511.0)
 
 
 def quantize(core: Any) -> Any:
@@ -226,8 +223,8 @@ def limit_logits(quantized: Any) -> None:
         if getattr(function, "activation", function) is not tf_keras.activations.sigmoid:
             continue
         own = _range_coming_into(layer)
-        own["min"].assign(max(float(own["min"]), -_LOGIT_LIMIT))
-        own["max"].assign(min(float(own["max"]), _LOGIT_LIMIT))
+        own["min"].assign(max(float(own["min"]), -LOGIT_LIMIT))
+        own["max"].assign(min(float(own["max"]), LOGIT_LIMIT))
 
 
 def set_activation_bits(quantized: Any, num_bits: int) -> None:

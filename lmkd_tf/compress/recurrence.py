@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fake quantization within the plain recurrence, which tfmot knows nothing of."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from lmkd_tf.models.gru import KERNELS, ROUNDED, plain_gru
 # state has the one of tanh, so that it leaves a step as it came in.
 _UNIT, _SIGNED = (0.0, 255.0 / 256.0), (-1.0, 127.0 / 128.0)
 KNOWN_RANGES = {"gate_z": _UNIT, "gate_r": _UNIT, "candidate": _SIGNED, "state": _SIGNED}
+# Beyond these, sigmoid and tanh are within half an int8 step of their ends.
+LOGIT_LIMIT = math.log(511.0)
+_LIMITS = {"sum_z": LOGIT_LIMIT, "sum_r": LOGIT_LIMIT, "sum_n": math.atanh(255.0 / 256.0)}
 
 
 def fake_quantized_gru() -> type:
@@ -57,14 +61,18 @@ class _FakeQuantizedGru(plain_gru(tf_keras)):
     def set_limits(self, extremes: dict[str, tuple[float, float]]) -> None:
         """Sets every range that is not known beforehand.
 
+        What a sigmoid or tanh reads ends where their int8 output does not change any more: a
+        range beyond would make all steps coarser.
+
         Args:
             extremes: Lowest and highest value by name.
         """
         for name in ROUNDED:
             if name not in KNOWN_RANGES:
                 low, high = extremes[name]
-                self._limits[name][0].assign(min(0.0, low))
-                self._limits[name][1].assign(max(0.0, high))
+                limit = _LIMITS.get(name, math.inf)
+                self._limits[name][0].assign(max(-limit, min(0.0, low)))
+                self._limits[name][1].assign(min(limit, max(0.0, high)))
 
 
 def observed_extremes(layer: Any, inputs: Any) -> dict[str, tuple[float, float]]:

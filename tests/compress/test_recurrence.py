@@ -69,6 +69,17 @@ def _by_hand(core, features):
     return np.stack(masks), np.stack(sums)
 
 
+def test_ranges_within_a_step_end_where_the_gates_do_not_change(quantized):
+    ((_, layer),) = recurrences_of(quantized)
+    layer.set_limits(dict.fromkeys(ROUNDED, (-20.0, 20.0)))
+    ends = {name: [float(end) for end in layer.limits_of(name)] for name in ROUNDED}
+    for name in ("sum_z", "sum_r"):  # sigmoid there: half a step of 1/256 from 0 and 1
+        assert ends[name] == pytest.approx([-np.log(511.0), np.log(511.0)], abs=1e-5)
+    end = 0.5 * np.log((1 + 255 / 256) / (1 - 255 / 256))  # tanh there: half a step of 1/128 from 1
+    assert ends["sum_n"] == pytest.approx([-end, end], abs=1e-5)
+    assert ends["recurrent_z"] == [-20.0, 20.0]
+
+
 def test_network_computes_the_gates_of_its_formula(recurrent, features):
     wanted, _ = _by_hand(recurrent, features)
     found = np.asarray(recurrent(features[:1], training=False))[0, :, 0]
