@@ -16,7 +16,13 @@ from lmkd_tf.evaluate.comparison import compare, comparison_markdown
 from lmkd_tf.evaluate.row_store import RowStore
 from lmkd_tf.evaluate.scores import METRICS, score_signals
 from lmkd_tf.evaluate.systems import System
-from lmkd_tf.evaluate.table import summarize, summarize_noise_types, to_markdown, unique
+from lmkd_tf.evaluate.table import (
+    missing_clips,
+    summarize,
+    summarize_noise_types,
+    to_markdown,
+    unique,
+)
 
 COLUMNS = ("system", "seed", "file", "snr_db", "noise_category", *METRICS, "note")
 # Two scorers that agree differ by the rounding of published figures only.
@@ -238,6 +244,12 @@ def _csv_text(rows: Sequence[dict[str, Any]]) -> str:
     return stream.getvalue()
 
 
+def _notes(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the lines under a table that say which means lack clips."""
+    missing = [f"- {line}" for line in missing_clips(entries)]
+    return ["Undefined scores are left out:", "", *missing, ""] if missing else []
+
+
 def _markdown(results: dict[str, Any], baseline: str) -> str:
     facts = (
         f"Commit {results['git_commit'] or 'unknown'}, version {results['version']}, bootstrap "
@@ -246,9 +258,11 @@ def _markdown(results: dict[str, Any], baseline: str) -> str:
         "depend on the level of the estimate; SegSNR, CBAK and DNSMOS do."
     )
     lines = [f"`{results['command']}`", "", facts, "", to_markdown(results["summary"])]
+    lines += _notes(results["summary"])
     if results["comparisons"]:
         lines += [f"Difference to {baseline} on the same clips, and the share of clips won:", ""]
         lines.append(comparison_markdown(results["comparisons"]))
+        lines += _notes(results["comparisons"])
     if len({entry["group"] for entry in results["noise_types"]}) > 1:
         lines += ["By type of noise:", ""]
         lines.append(to_markdown(results["noise_types"], group_title="Noise"))

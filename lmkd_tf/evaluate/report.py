@@ -37,6 +37,7 @@ from lmkd_tf.evaluate.table import (
     METRIC_TITLES,
     digits_of,
     format_mean,
+    missing_clips,
     summarize,
 )
 
@@ -121,7 +122,7 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         "notice": _SYNTHETIC_NOTICE if is_synthetic else "",
         "tiles": _tiles(summary, shipped, models, frame),
         "clips": _clips(clips, rows, frame),
-        "score_hint": _score_hint(rows),
+        "score_hint": _score_hint(rows, summary),
         "legend": _legend(colors),
         "scores": _scores(summary, shipped, metrics, colors),
         "comparisons": _comparisons(comparisons),
@@ -358,7 +359,7 @@ def _panel(clip: dict[str, Any], label: str, row: Any, frame: StftConfig, peak_d
 # Scores.
 
 
-def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
+def _score_hint(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]]) -> str:
     num_clips = len({row["file"] for row in rows})
     hint = (
         f"Means over {num_clips} held-out clips. After ± stands half of the 95 % bootstrap "
@@ -369,6 +370,8 @@ def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
     num_undefined = sum(any(row.get(m, 0) is None for m in METRICS) for row in rows)
     if num_undefined:
         hint += f" In {num_undefined} of {len(rows)} rows a metric is undefined and left out."
+    for line in missing_clips(summary):
+        hint += f" {escape(line)}."
     return hint
 
 

@@ -187,3 +187,12 @@ def test_scores_that_do_not_fit_are_refused(tmp_path, clips, text, message):
 def test_missing_scores_are_named(tmp_path, clips):
     with pytest.raises(FileNotFoundError, match=r"Received .*none.csv, which does not exist"):
         read_scores(tmp_path / "none.csv", clips, [])
+
+
+def test_means_that_lack_clips_are_named_under_the_tables(tmp_path):
+    rows = _rows("noisy", [1, 2, 3]) + _rows("s", [2, 3, 4])
+    rows[-1]["pesq_wb"] = None
+    write_results(tmp_path, rows, "noisy", RECORD)
+    text = (tmp_path / "scores.md").read_text()
+    assert "- s: PESQ-WB over 2 of 3 clips\n" in text
+    assert "- s against noisy: PESQ-WB over 2 of 3 clips\n" in text
