@@ -14,7 +14,7 @@ from lmkd_tf.config.files import write_json, write_text
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.comparison import compare, comparison_markdown
 from lmkd_tf.evaluate.row_store import RowStore
-from lmkd_tf.evaluate.scores import METRICS, score_signals
+from lmkd_tf.evaluate.scores import METRICS, known_snr_db, score_signals
 from lmkd_tf.evaluate.systems import System
 from lmkd_tf.evaluate.table import (
     missing_clips,
@@ -63,8 +63,10 @@ def score_systems(
             on_progress(num_known, len(wanted), row["system"])
     rows = []
     for system, clip, key in wanted:
+        # A stored row may come from a run that labelled the same signals otherwise.
+        labels = {"snr_db": known_snr_db(clip), "noise_category": clip.noise_category}
         facts = {"system": system.name, "seed": system.seed, "file": clip.name}
-        rows.append({**(store.get(key) or {}), **facts, "noise_category": clip.noise_category})
+        rows.append({**(store.get(key) or {}), **facts, **labels})
     return rows
 
 
@@ -174,9 +176,8 @@ def write_results(
 
 
 def _row_of(record: dict[str, str], clip: EvaluationClip) -> dict[str, Any]:
-    snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
     row: dict[str, Any] = {"system": record.get("system") or record["peer"], "file": clip.name}
-    row.update(seed=int(record.get("seed") or 0), snr_db=snr_db)
+    row.update(seed=int(record.get("seed") or 0), snr_db=known_snr_db(clip))
     row["noise_category"] = clip.noise_category
     row.update({metric: _score_of(record, metric) for metric in METRICS})
     return {**row, "note": record.get("note") or ""}

@@ -90,8 +90,7 @@ def score_signals(
         submit = _submitter(stack, num_workers)
         for system_name, clip, signal in signals:
             enhanced = _checked(system_name, clip, signal)
-            snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
-            row = {"system": system_name, "file": clip.name, "snr_db": snr_db}
+            row = {"system": system_name, "file": clip.name, "snr_db": known_snr_db(clip)}
             row["noise_category"] = clip.noise_category
             names = [name for name in metrics if name != "si_sdr_db"]
             scores = submit(clip.speech, enhanced, names)
@@ -100,6 +99,11 @@ def score_signals(
                 yield _finished(*waiting.popleft(), metrics)
         while waiting:
             yield _finished(*waiting.popleft(), metrics)
+
+
+def known_snr_db(clip: EvaluationClip) -> float | None:
+    """Returns the SNR of a clip in dB, None where it is unknown."""
+    return float(clip.snr_db) if np.isfinite(clip.snr_db) else None
 
 
 def mean_score(rows: Sequence[Mapping[str, Any]], metric: str) -> float | None:

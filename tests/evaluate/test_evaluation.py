@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -196,3 +197,12 @@ def test_means_that_lack_clips_are_named_under_the_tables(tmp_path):
     text = (tmp_path / "scores.md").read_text()
     assert "- s: PESQ-WB over 2 of 3 clips\n" in text
     assert "- s against noisy: PESQ-WB over 2 of 3 clips\n" in text
+
+
+def test_reused_rows_have_the_labels_of_this_run(scored, clips, tmp_path):
+    score_systems([noisy_system()], clips, RowStore(tmp_path / "r", []))
+    snrs_db = (10.0, 0.0, float("nan"))
+    relabelled = [replace(c, snr_db=s) for c, s in zip(clips, snrs_db, strict=True)]
+    rows = score_systems([noisy_system()], relabelled, RowStore(tmp_path / "r", []))
+    assert len(scored) == 3
+    assert [row["snr_db"] for row in rows] == [10.0, 0.0, None]
