@@ -87,8 +87,8 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         description: One or two sentences below it.
         rows: Rows of `score_clips` of all systems, the reference (noisy) first.
         history: Stage to metric to one value per epoch; `val_` marks validation.
-        clips: Sounds to show: `name` (as in the rows), `snr_db`, `sample_rate_hz`
-            and `signals`, label to float array `(N,)` of one length per clip. They are
+        clips: Sounds to show: `name` (as in the rows), `snr_db` (None where unknown),
+            `sample_rate_hz` and `signals`, label to float array `(N,)` of one length per clip. They are
             brought to one level of active speech.
         models: Networks, the largest first and the one that ships last: `name`,
             `parameters`, `macs_per_hop`, `bytes`, `arena_bytes`, `note`, and
@@ -286,7 +286,8 @@ def _matched(signals: Mapping[str, np.ndarray], sample_rate_hz: int) -> dict[str
 def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: StftConfig) -> str:
     name, labels = escape(str(clip["name"])), list(clip["signals"])
     seconds = len(clip["signals"][labels[0]]) / clip["sample_rate_hz"]
-    facts = f"{clip['snr_db']:g} dB SNR, {clip['length']}{seconds:.1f} s"
+    snr = "" if clip["snr_db"] is None else f"{clip['snr_db']:g} dB SNR, "
+    facts = f"{snr}{clip['length']}{seconds:.1f} s"
     peak_db = max(float(np.max(spectrum_db(s, frame))) for s in clip["signals"].values())
     versions = "".join(
         f'<button type="button" role="radio" aria-checked="false">{escape(label)}</button>'
