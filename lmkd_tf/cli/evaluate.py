@@ -105,7 +105,7 @@ def read_clips(
     if benchmark == "pairs":
         corpus = read_corpus(data, required_splits=())
         return paired_set(corpus), corpus.is_synthetic
-    if benchmark and (data / "benchmark").is_dir():
+    if benchmark and (data / "benchmark" / benchmark / "manifest.csv").is_file():
         return benchmark_set(data / "benchmark" / benchmark), False
     if benchmark:
         corpus = read_corpus(data, required_splits=())
@@ -131,7 +131,9 @@ def _specs(values: flags.FlagValues) -> list[str]:
     if values.system:
         return list(values.system)
     choose_backend(values.preset, values.model, values.backend)  # refuses what does not fit
-    target = values.model or values.preset or default_preset(values.backend)
+    target = values.preset or default_preset(values.backend)
+    if values.model:
+        target = os.path.join(".", values.model)  # a path, even if a preset has that name
     return [f"{target}@{values.backend}" if values.backend else target]
 
 

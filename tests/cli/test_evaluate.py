@@ -170,8 +170,11 @@ def test_listed_files_are_those_of_the_benchmark_folder(shared_data):
 
 
 @pytest.mark.usefixtures("quick_opinion")
-def test_benchmark_is_taken_from_the_test_files_of_the_corpus(monkeypatch, data, tmp_path):
-    """Whoever has VoiceBank+DEMAND itself scores the same files without a folder `benchmark`."""
+@pytest.mark.parametrize("other", [None, "benchmark/other", "benchmark/vbdemand96"])
+def test_benchmark_is_taken_from_the_test_files_of_the_corpus(monkeypatch, data, tmp_path, other):
+    """Whoever has VoiceBank+DEMAND itself needs no folder `benchmark`, or has others in it."""
+    if other:
+        (tmp_path / "vb" / other).mkdir(parents=True)
     source = data / "benchmark" / "vbdemand96"
     for kind in ("clean", "noisy"):
         (tmp_path / "vb" / f"{kind}_testset_wav").mkdir(parents=True)
@@ -212,6 +215,29 @@ def test_program_takes_flags_only(monkeypatch):
 def test_system_and_preset_exclude_each_other(monkeypatch):
     with pytest.raises(ValueError, match=r"Received --system=nano and wide. Leave one out"):
         _run(monkeypatch, "--data=x", "--output=y", "--system=nano", "--preset=wide")
+
+
+def _specs(*arguments):
+    values = flags.FlagValues()
+    evaluate.define_flags(values)
+    values(["lmkd-evaluate", *arguments])
+    return evaluate._specs(values)
+
+
+def test_preset_and_model_are_not_taken_for_each_other(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    (network,) = system_specs.read_systems(_specs("--preset=nano"), [])
+    assert (network.name, network.facts["backend"]) == ("nano (tflm)", "tflm")
+    model = tmp_path / "a=b@2.tflite"
+    model.write_bytes(b"1")
+    for path, backend in ((model.name, "firmware"), (str(model), "tflite")):
+        (network,) = system_specs.read_systems(
+            _specs(f"--model={path}", f"--backend={backend}"), []
+        )
+        assert (network.name, network.facts["backend"]) == (f"a=b@2 ({backend})", backend)
+    with pytest.raises(ValueError, match=r"Received '\./small'"):
+        system_specs.read_systems(_specs("--model=small"), [])
 
 
 def test_split_of_recordings_gives_the_configured_clips(shared_data):
