@@ -140,9 +140,7 @@ def to_markdown(
     return "\n".join(lines) + "\n"
 
 
-def missing_clips(
-    entries: Sequence[dict[str, Any]], metrics: Sequence[str] = METRICS
-) -> list[str]:
+def missing_clips(entries: Sequence[dict[str, Any]], metrics: Sequence[str] = METRICS) -> list[str]:
     """Names the metrics that are known of some clips only, so that no mean hides it.
 
     Args:
