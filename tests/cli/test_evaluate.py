@@ -200,6 +200,34 @@ def test_misspelt_baseline_is_refused_before_anything_is_scored(monkeypatch, dat
     assert not Path(tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("quick_opinion")
+def test_scores_and_baseline_are_checked_before_anything_is_scored(monkeypatch, data, tmp_path):
+    _run(monkeypatch, *_flags(data, tmp_path / "out"))
+    scores = tmp_path / "out" / "scores.csv"
+    monkeypatch.setattr(
+        "lmkd_tf.evaluate.evaluation.score_systems", lambda *_: pytest.fail("scored")
+    )
+    new = (*_flags(data, tmp_path / "new"), "--system=again=nano", f"--scores={scores}")
+    with pytest.raises(ValueError, match=r"'nosy'; there are noisy, again, base \(tflm\)\."):
+        _run(monkeypatch, *new, "--baseline=nosy")
+    scores.write_text(scores.read_text().replace(",0,p0,", ",zero,p0,"))
+    with pytest.raises(ValueError, match="Received 'zero' as seed of p0"):
+        _run(monkeypatch, *new)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("quick_opinion")
+def test_results_of_another_benchmark_are_not_replaced(monkeypatch, data, tmp_path):
+    _run(monkeypatch, *_flags(data, tmp_path / "out"))
+    before = (tmp_path / "out" / "scores.json").read_text()
+    clips = evaluate.read_clips(data, "test", "vbdemand96")
+    monkeypatch.setattr(evaluate, "read_clips", lambda *_: clips)
+    arguments = ("--benchmark=pairs", f"--data={data}", f"--output={tmp_path / 'out'}")
+    with pytest.raises(ValueError, match=r"Received --benchmark=pairs .*Give another --output"):
+        _run(monkeypatch, *arguments)
+    assert (tmp_path / "out" / "scores.json").read_text() == before
+
+
 @pytest.mark.parametrize("missing", ["data", "output"])
 def test_program_needs_its_folders(monkeypatch, missing):
     given = {"data": "output", "output": "data"}[missing]
