@@ -88,8 +88,8 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         rows: Rows of `score_clips` of all systems, the reference (noisy) first.
         history: Stage to metric to one value per epoch; `val_` marks validation.
         clips: Sounds to show: `name` (as in the rows), `snr_db` (None where unknown),
-            `sample_rate_hz` and `signals`, label to float array `(N,)` of one length per clip. They are
-            brought to one level of active speech.
+            `sample_rate_hz` and `signals`, label to float array `(N,)` of one length per
+            clip. They are brought to one level of active speech.
         models: Networks, the largest first and the one that ships last: `name`,
             `parameters`, `macs_per_hop`, `bytes`, `arena_bytes`, `note`, and
             `instructions_per_hop` where it is known; None where there is no such figure.
