@@ -67,7 +67,8 @@ def test_firmware_is_identified_by_its_sources_too(tmp_path, monkeypatch, change
     (tmp_path / "net").write_bytes(b"1")
 
     def facts(backend):
-        return network_system("n", list, [tmp_path / "net"], backend=backend).facts
+        path = tmp_path / "net"
+        return network_system("n", lambda: np.asarray, [path], backend=backend).facts
 
     before = facts("firmware"), facts("tflm")
     assert before == (facts("firmware"), facts("tflm"))

@@ -60,10 +60,10 @@ def test_score_that_is_not_finite_is_the_lowest(monkeypatch, pair):
         return Score(1.0 if estimate is reference else float("nan"))
 
     monkeypatch.setattr(utterance, "stoi", stoi)
-    score = floored_scores(*pair, ["stoi"])["stoi"]
+    score = floored_scores(*pair, names=["stoi"])["stoi"]
     assert score == Score(0.0, "stoi: not computable, counted as 0")
 
 
 def test_scores_of_a_good_estimate_are_those_without_floors(pair):
     names = ("pesq_wb", "stoi", "csig")
-    assert floored_scores(*pair, names) == utterance_scores(*pair, names)
+    assert floored_scores(*pair, names=names) == utterance_scores(*pair, names=names)
