@@ -164,26 +164,26 @@ def spread_table(name: str, data: str | Path, seeds: Iterable[int], num_clips: i
 _SPREAD = {"pesq_wb": ("PESQ-WB", 3), "si_sdr_db": ("SI-SDR (dB)", 2)}
 
 
-def _int8_scores(clips: list[Any], path: Path) -> dict[str, float]:
+def _int8_scores(clips: list[Any], path: Path) -> dict[str, float | None]:
     from lmkd_tf.evaluate.backends import StepBackend
     from lmkd_tf.evaluate.streaming import StreamingEnhancer
 
     return _mean_scores(clips, StreamingEnhancer(StepBackend(path, "tflm")).enhance)
 
 
-def _mean_scores(clips: list[Any], enhance: Callable[[np.ndarray], Any]) -> dict[str, float]:
-    from lmkd_tf.evaluate.scores import score_clips
+def _mean_scores(clips: list[Any], enhance: Callable[[np.ndarray], Any]) -> dict[str, float | None]:
+    from lmkd_tf.evaluate.scores import mean_score, score_clips
 
     rows = score_clips("spread", clips, enhance, num_workers=1, metrics=tuple(_SPREAD))
-    return {name: float(np.mean([row[name] for row in rows])) for name in _SPREAD}
+    return {name: mean_score(rows, name) for name in _SPREAD}
 
 
-def _cells(scores: list[dict[str, float]]) -> list[str]:
-    """Formats a value, or mean and standard deviation of several."""
+def _cells(scores: list[dict[str, float | None]]) -> list[str]:
+    """Formats a value, or mean and standard deviation of several; a dash where there is none."""
     cells = []
     for name, (_, digits) in _SPREAD.items():
-        values = [entry[name] for entry in scores]
-        text = f"{np.mean(values):.{digits}f}"
+        values = [entry[name] for entry in scores if entry[name] is not None]
+        text = f"{np.mean(values):.{digits}f}" if values else "-"
         more = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
         cells.append(text + more)
     return cells

@@ -172,7 +172,7 @@ def to_markdown(results: list[dict[str, Any]], heading: str) -> str:
             for method in dict.fromkeys(result["method"] for result in results)
         }
         control = scores[CONTROL]
-        order = sorted(scores, key=lambda method: -float(np.mean(scores[method]["pesq_wb"])))
+        order = sorted(scores, key=lambda method: -(_mean(scores[method]["pesq_wb"]) or 0.0))
         for method in order:
             lines.append(
                 _row([f"`{method}`", *(_cell(scores[method], control, m) for m in _METRICS)])
@@ -182,19 +182,29 @@ def to_markdown(results: list[dict[str, Any]], heading: str) -> str:
 
 
 def _per_clip(results: list[dict[str, Any]], method: str, kind: str) -> dict[str, np.ndarray]:
+    """Returns each clip's mean over the seeds; NaN where the clip leaves a score undefined."""
+    from lmkd_tf.evaluate.scores import mean_score
+
     runs = [result["rows"][kind] for result in results if result["method"] == method]
+    clips = list(zip(*runs, strict=True))
     return {
-        metric: np.mean([[row[metric] for row in rows] for rows in runs], axis=0)
+        metric: np.array([mean_score(rows, metric) for rows in clips], np.float64)
         for metric in _METRICS
     }
 
 
+def _mean(values: np.ndarray) -> float | None:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else None
+
+
 def _cell(scores: dict[str, np.ndarray], control: dict[str, np.ndarray], metric: str) -> str:
-    digits = _DIGITS[metric]
-    mean = f"{scores[metric].mean():.{digits}f}"
-    if scores is control:
-        return mean
+    digits, average = _DIGITS[metric], _mean(scores[metric])
+    mean = "-" if average is None else f"{average:.{digits}f}"
     difference = scores[metric] - control[metric]
+    difference = difference[np.isfinite(difference)]
+    if scores is control or not difference.size:
+        return mean
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(difference), (_NUM_RESAMPLES, len(difference)))
     low, high = np.percentile(difference[picks].mean(axis=1), (2.5, 97.5))

@@ -24,6 +24,7 @@ from absl import flags
 from lmkd_tf.cli.common import config_path, run_program
 
 _METRICS = ("pesq_wb", "stoi", "si_sdr_db")
+_DIGITS = (3, 3, 2)
 _TITLES = ("PESQ-WB", "STOI", "SI-SDR, dB")
 # `nano` as it was before its recurrence.
 _DILATED: dict[str, Any] = {
@@ -204,13 +205,13 @@ class Search:
             "arena_bytes": manifest.arena["needed_bytes"],
         }
 
-    def _score(self, enhance: Any) -> dict[str, float]:
-        from lmkd_tf.evaluate.scores import score_clips
+    def _score(self, enhance: Any) -> dict[str, float | None]:
+        from lmkd_tf.evaluate.scores import mean_score, score_clips
 
         count = self.config.data.num_evaluation_clips
         self._clips = self._clips or self._audio.scored_clips(count)
         rows = score_clips("network", self._clips, enhance, metrics=_METRICS)
-        return {name: float(np.mean([row[name] for row in rows])) for name in _METRICS}
+        return {name: mean_score(rows, name) for name in _METRICS}
 
 
 def _config(values: flags.FlagValues) -> Any:
@@ -244,7 +245,7 @@ def to_markdown(results: list[dict[str, Any]], heading: str) -> str:
     scores = [f"{kind} {title}" for kind in ("float", "int8") for title in _TITLES]
     lines = [heading, "", _row([*titles, *scores])]
     lines.append(_row(["---", "---", *["---:"] * (len(titles) + len(scores) - 2)]))
-    for result in sorted(results, key=lambda r: -r["float"]["pesq_wb"]):
+    for result in sorted(results, key=lambda r: -(r["float"]["pesq_wb"] or 0.0)):
         counts = ("parameters", "macs_per_hop", "model_bytes", "arena_bytes")
         cells = [f"`{result['name']}`", result["asks"], *(_count(result[c]) for c in counts)]
         for kind in ("float", "int8"):
@@ -257,11 +258,12 @@ def _count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
-def _score_cells(scores: dict[str, float] | None) -> list[str]:
-    if scores is None:
-        return ["-"] * len(_METRICS)
-    pesq, stoi, si_sdr_db = (scores[metric] for metric in _METRICS)
-    return [f"{pesq:.3f}", f"{stoi:.3f}", f"{si_sdr_db:.2f}"]
+def _score_cells(scores: dict[str, float | None] | None) -> list[str]:
+    values = [None if scores is None else scores[metric] for metric in _METRICS]
+    return [
+        "-" if value is None else f"{value:.{digits}f}"
+        for value, digits in zip(values, _DIGITS, strict=True)
+    ]
 
 
 def _row(cells: list[str]) -> str:

@@ -105,7 +105,7 @@ def read_clips(
     if benchmark == "pairs":
         corpus = read_corpus(data, required_splits=())
         return paired_set(corpus), corpus.is_synthetic
-    if benchmark and (data / "benchmark").is_dir():
+    if benchmark and (data / "benchmark" / benchmark / "manifest.csv").is_file():
         return benchmark_set(data / "benchmark" / benchmark), False
     if benchmark:
         corpus = read_corpus(data, required_splits=())
@@ -131,7 +131,9 @@ def _specs(values: flags.FlagValues) -> list[str]:
     if values.system:
         return list(values.system)
     choose_backend(values.preset, values.model, values.backend)  # refuses what does not fit
-    target = values.model or values.preset or default_preset(values.backend)
+    target = values.preset or default_preset(values.backend)
+    if values.model:
+        target = os.path.join(".", values.model)  # a path, even if a preset has that name
     return [f"{target}@{values.backend}" if values.backend else target]
 
 
@@ -143,13 +145,20 @@ def _evaluate(
 ) -> dict[str, Any]:
     from lmkd_tf.cli.evaluation_report import write_evaluation_report
     from lmkd_tf.cli.progress import Progress
-    from lmkd_tf.evaluate.evaluation import read_scores, score_systems, write_results
+    from lmkd_tf.evaluate.evaluation import (
+        check_folder,
+        join_scores,
+        score_systems,
+        write_results,
+    )
     from lmkd_tf.evaluate.row_store import RowStore, source_digest
     from lmkd_tf.evaluate.systems import noisy_system
 
     output, record = Path(values.output), _record(values)
+    # Whatever cannot be used is refused here, before the scoring, which may take hours.
+    check_folder(output, record["settings"])
     systems = [noisy_system(), *read_systems(specs, clips)]
-    _check_baseline(values, [system.name for system in systems])
+    earlier = _read_earlier(values, [system.name for system in systems], clips)
     context = [record["version"], record["git_commit"], record["versions"], source_digest()]
     store = RowStore(output / "rows.jsonl", context)
     num_workers = os.cpu_count() or 1 if values.num_workers is None else values.num_workers
@@ -159,8 +168,8 @@ def _evaluate(
             progress.update(done, f"{name}, {done} of {total}")
 
         rows = score_systems(systems, clips, store, num_workers, report)
-    for path in values.scores:
-        rows = [*rows, *read_scores(path, clips, rows)]
+    for path, read in earlier:
+        rows = join_scores(rows, read, path)
     record["systems"] = [{"name": s.name, "seed": s.seed, **s.facts} for s in systems]
     results = write_results(output, rows, values.baseline, record, values.bootstrap_seed)
     write_evaluation_report(
@@ -170,13 +179,24 @@ def _evaluate(
     return results
 
 
-def _check_baseline(values: flags.FlagValues, names: list[str]) -> None:
-    """Refuses a misspelt baseline before the scoring; --scores may bring it."""
-    if values.baseline not in names and not values.scores:
+def _read_earlier(
+    values: flags.FlagValues, names: list[str], clips: "list[EvaluationClip]"
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Reads the files of --scores, and refuses a baseline that neither they nor we score."""
+    from lmkd_tf.evaluate.evaluation import read_scores
+    from lmkd_tf.evaluate.table import unique
+
+    earlier = []
+    for path in values.scores:
+        read = read_scores(path, clips, names)
+        names = unique([*names, *(row["system"] for row in read)])
+        earlier.append((path, read))
+    if values.baseline not in names:
         raise ValueError(
             "The baseline must be one of the systems. "
             f"Received {values.baseline!r}; there are {', '.join(names)}. Use one of these names."
         )
+    return earlier
 
 
 def _record(values: flags.FlagValues) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """The listening page of lmkd-evaluate: what `write_report` needs, from scored systems."""
 
 import importlib.resources
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from lmkd_tf.cli.system_specs import describe_cost, first_targets
 from lmkd_tf.config.files import read_json
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.report import drawn_systems, write_report
+from lmkd_tf.evaluate.scores import known_snr_db
 from lmkd_tf.evaluate.systems import System
 from lmkd_tf.evaluate.table import ALL_CLIPS
 
@@ -65,11 +67,18 @@ def write_evaluation_report(
 def chosen_clips(clips: Sequence[EvaluationClip], count: int) -> list[EvaluationClip]:
     """Chooses clips of all SNRs, the same ones every time, in rising order of SNR.
 
+    Those of unknown SNR come last, by name.
+
     Args:
         clips: Clips to choose from.
         count: Clips wanted.
     """
-    in_order = sorted(clips, key=lambda clip: (clip.snr_db, clip.name))
+
+    def place(clip: EvaluationClip) -> tuple[float, str]:
+        snr_db = known_snr_db(clip)
+        return (math.inf if snr_db is None else snr_db, clip.name)
+
+    in_order = sorted(clips, key=place)
     positions = [round(i * (len(in_order) - 1) / max(1, count - 1)) for i in range(count)]
     return [in_order[position] for position in sorted(set(positions))]
 
@@ -102,5 +111,5 @@ def _description(source: str, clips: Sequence[EvaluationClip]) -> str:
 
 def _sounds(clip: EvaluationClip, systems: Sequence[System]) -> dict[str, Any]:
     signals = {system.name: system.enhance(clip) for system in systems}
-    entry = {"name": clip.name, "snr_db": float(clip.snr_db), "sample_rate_hz": 16000}
+    entry = {"name": clip.name, "snr_db": known_snr_db(clip), "sample_rate_hz": 16000}
     return {**entry, "signals": {**signals, "clean": clip.speech}}

@@ -26,7 +26,7 @@ from lmkd_tf.config.loader import load
 from lmkd_tf.config.schema import ExperimentConfig, ModelConfig, StftConfig
 from lmkd_tf.data.pipeline import EVALUATION_SEED, EvaluationClip, evaluation_set
 from lmkd_tf.evaluate.parity import snr_db
-from lmkd_tf.evaluate.scores import score_clips
+from lmkd_tf.evaluate.scores import mean_score, score_clips
 from lmkd_tf.export.interpreter import StepModel
 from lmkd_tf.export.manifest import read_manifest
 from lmkd_tf.export.tflite import to_tflite
@@ -271,7 +271,7 @@ class Ledger:
             rows = score_clips(
                 step.name, self.clips, functools.partial(self._apply, by_name), num_workers=2
             )
-            step.scores = {name: _mean(rows, name) for name in COLUMNS}
+            step.scores = {name: mean_score(rows, name) for name in COLUMNS}
             if step.before:
                 step.snr_db = snr_db(gains[step.before], gains[step.name])
                 if step.snr_db < floor_db and step.blame:
@@ -373,11 +373,6 @@ def _runtime_blame(path: Path) -> list[tuple[str, float]]:
     manifest = read_manifest(path)
     names = [entry["name"] for entry in manifest.operators]
     return [(name, float("nan")) for name in names if OPERATORS[name].tflite_steps]
-
-
-def _mean(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if row.get(name) is not None]
-    return float(np.mean(values)) if values else None
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -24,7 +24,9 @@ def read_systems(specs: Sequence[str], clips: "Sequence[EvaluationClip]") -> "li
         specs: `[NAME=]TARGET[@HOW][,TARGET[@HOW]...]` each. A target is a preset, a .keras or
             .tflite file, or a folder of enhanced files; HOW is a back-end, or the delay of a
             folder in samples. Several targets are the seeds of one system. `presets` stands
-            for every preset on every arithmetic it has.
+            for every preset on every arithmetic it has. The name of a preset is that preset,
+            beside a folder of that name too, which is `./NAME`; what exists as a path is that
+            path, whatever characters it holds.
         clips: Clips to be scored.
 
     Returns:
@@ -71,7 +73,7 @@ def describe_cost(spec_target: str) -> dict[str, Any] | None:
     from lmkd_tf.models.presets import preset_files
 
     target, how = _split(spec_target)
-    if Path(target).is_dir():
+    if _is_folder(target):
         return None
     is_file = Path(target).suffix in _MODEL_SUFFIXES
     if _backend_of(target, how) == "keras":
@@ -96,19 +98,39 @@ def _expanded(specs: Sequence[str]) -> list[str]:
 
 def _parse(spec: str) -> tuple[str, list[str]]:
     """Returns name and targets of a system."""
-    label, equals, rest = spec.partition("=")
-    targets = (rest if equals else spec).split(",")
+    label, equals, rest = "", "", spec
+    if not _exists(spec):  # a path may hold "=" itself
+        label, equals, rest = spec.partition("=")
+    targets_text = rest if equals else spec
+    targets = [targets_text] if _exists(targets_text) else targets_text.split(",")
     return (label if equals else _default_name(targets[0])), targets
 
 
+def _exists(target: str) -> bool:
+    return Path(_split(target)[0]).exists()
+
+
 def _split(target: str) -> tuple[str, str | None]:
-    name, at, how = target.rpartition("@")
-    return (name, how) if at else (target, None)
+    """Returns what precedes the last `@` and what follows; folders may hold that sign too."""
+    from lmkd_tf.models.presets import preset_names
+
+    folder, slash, name = target.rpartition("/")
+    stem, at, how = name.rpartition("@")
+    path = f"{folder}{slash}{stem}"
+    if not at or (Path(target).exists() and path not in preset_names()):
+        return target, None
+    return path, how
+
+
+def _is_folder(target: str) -> bool:
+    from lmkd_tf.models.presets import preset_names
+
+    return target not in preset_names() and Path(target).is_dir()
 
 
 def _default_name(spec_target: str) -> str:
     target, how = _split(spec_target)
-    if Path(target).is_dir():
+    if _is_folder(target):
         return Path(target).name
     stem = Path(target).stem if Path(target).suffix in _MODEL_SUFFIXES else target
     return f"{stem} ({_backend_of(target, how)})"
@@ -134,7 +156,7 @@ def _open(spec_target: str, name: str, seed: int, clips: "Sequence[EvaluationCli
     from lmkd_tf.models.presets import preset_files
 
     target, how = _split(spec_target)
-    if Path(target).is_dir():
+    if _is_folder(target):
         return folder_system(name, target, clips, delay=_delay_of(target, how), seed=seed)
     backend = _backend_of(target, how)
     is_file = Path(target).suffix in _MODEL_SUFFIXES

@@ -346,7 +346,7 @@ def _plan_folder(folder: Path, output_folder: Path) -> tuple[list[tuple[Path, Pa
             f"Received {output_folder}, which is a file. Use another name."
         )
     files = [path for path in sorted(folder.rglob("*")) if _is_visible_file(path, folder)]
-    if output_folder.resolve() != folder.resolve():
+    if folder.resolve() in output_folder.resolve().parents:  # earlier outputs are no inputs
         files = [
             path for path in files if not path.resolve().is_relative_to(output_folder.resolve())
         ]

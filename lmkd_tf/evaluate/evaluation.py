@@ -4,19 +4,25 @@
 import csv
 import importlib.resources
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lmkd_tf.config.files import write_json, write_text
+from lmkd_tf.config.files import read_json, write_json, write_text
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.comparison import compare, comparison_markdown
 from lmkd_tf.evaluate.row_store import RowStore
-from lmkd_tf.evaluate.scores import METRICS, score_signals
+from lmkd_tf.evaluate.scores import METRICS, known_snr_db, score_signals
 from lmkd_tf.evaluate.systems import System
-from lmkd_tf.evaluate.table import summarize, summarize_noise_types, to_markdown, unique
+from lmkd_tf.evaluate.table import (
+    missing_clips,
+    summarize,
+    summarize_noise_types,
+    to_markdown,
+    unique,
+)
 
 COLUMNS = ("system", "seed", "file", "snr_db", "noise_category", *METRICS, "note")
 # Two scorers that agree differ by the rounding of published figures only.
@@ -57,8 +63,10 @@ def score_systems(
             on_progress(num_known, len(wanted), row["system"])
     rows = []
     for system, clip, key in wanted:
+        # A stored row may come from a run that labelled the same signals otherwise.
+        labels = {"snr_db": known_snr_db(clip), "noise_category": clip.noise_category}
         facts = {"system": system.name, "seed": system.seed, "file": clip.name}
-        rows.append({**(store.get(key) or {}), **facts, "noise_category": clip.noise_category})
+        rows.append({**(store.get(key) or {}), **facts, **labels})
     return rows
 
 
@@ -74,24 +82,23 @@ def listed_snrs_db(benchmark: str) -> dict[str, float]:
 
 
 def read_scores(
-    path: str | Path, clips: Sequence[EvaluationClip], scored: Sequence[dict[str, Any]]
+    path: str | Path, clips: Sequence[EvaluationClip], taken: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
     """Reads scores per file that were computed before, here or elsewhere.
 
-    They must hold the noisy speech with our PESQ: so a narrow-band score, another version of
-    the files or another scorer is noticed.
+    They must hold the PESQ of the noisy speech, by which `join_scores` tells another scorer.
 
     Args:
         path: CSV file with the columns `system` (or `peer`), `file` and some of `METRICS`.
         clips: Clips of this evaluation; other files are left out.
-        scored: Rows so far, those of the noisy speech among them.
+        taken: Names of systems that there are already.
 
     Returns:
-        Rows, without those of the noisy speech.
+        Rows, those of the noisy speech among them.
 
     Raises:
-        ValueError: If a column is missing, a system lacks a clip or has a name that is taken, or
-            the scorers differ.
+        ValueError: If the file is no table of scores, a column, a name or the noisy speech is
+            missing, or a system lacks a clip or has a name that is taken.
         FileNotFoundError: If there is no such file.
     """
     source = Path(path)
@@ -99,28 +106,74 @@ def read_scores(
         raise FileNotFoundError(
             f"Scores must be a CSV file. Received {source}, which does not exist. Check the path."
         )
-    with source.open(encoding="utf-8-sig", newline="") as stream:
-        records = list(csv.DictReader(stream))
+    records = _csv_records(source)
     names = {"system" if "system" in (records or [{}])[0] else "peer", "file", "pesq_wb"}
     if not records or not names <= records[0].keys():
         raise ValueError(
             "A CSV file of scores must have the columns system, file and pesq_wb. "
-            f"Received {source} with {', '.join(records[0]) if records else 'no rows'}. "
+            f"Received {source} with {', '.join(map(str, records[0])) if records else 'no rows'}. "
             "Write it with lmkd-evaluate."
         )
     by_name = {clip.name: clip for clip in clips}
     rows = [_row_of(r, by_name[r["file"]]) for r in records if r["file"] in by_name]
     _check_complete(rows, clips, source)
-    _check_scorer(_noisy(rows), _noisy(scored), source)
-    others = [row for row in rows if row["system"] != "noisy"]
-    taken = {row["system"] for row in others} & {row["system"] for row in scored}
-    if taken:
+    if not any(row["pesq_wb"] is not None for row in _noisy(rows)):
+        raise ValueError(
+            "Scores of another run must hold the PESQ of the noisy speech, which tells whether the "
+            f"scorers agree. Received {source} without a system `noisy`. "
+            "Score the noisy files there as well."
+        )
+    doubled = {row["system"] for row in rows} & set(taken) - {"noisy"}
+    if doubled:
         raise ValueError(
             "Every system must have a name of its own. "
-            f"Received {', '.join(sorted(taken))} in {source}, which there is already. "
+            f"Received {', '.join(sorted(doubled))} in {source}, which there is already. "
             "Name what is scored now: --system=NAME=TARGET."
         )
-    return others
+    return rows
+
+
+def join_scores(
+    rows: Sequence[dict[str, Any]], read: Sequence[dict[str, Any]], source: str | Path
+) -> list[dict[str, Any]]:
+    """Adds scores that were read to those of this run, if one scorer has computed both.
+
+    The noisy speech must have our PESQ there: so a narrow-band score, another version of the
+    files or another scorer is noticed.
+
+    Args:
+        rows: Rows of this run, those of the noisy speech among them.
+        read: Result of `read_scores`.
+        source: File that it was read from.
+
+    Returns:
+        The rows, and what was read but for the noisy speech.
+
+    Raises:
+        ValueError: If the scorers differ.
+    """
+    _check_scorer(_noisy(read), _noisy(rows), source)
+    return [*rows, *(row for row in read if row["system"] != "noisy")]
+
+
+def check_folder(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Refuses to replace the results of other clips.
+
+    Args:
+        folder: Folder for the results.
+        settings: `data`, `benchmark` and `split` of this run.
+
+    Raises:
+        ValueError: If `scores.json` there came from others.
+    """
+    path = Path(folder) / "scores.json"
+    before = read_json(path).get("settings") if path.is_file() else None
+    if before and _clips_of(before) != _clips_of(settings):
+        raise ValueError(
+            "The results in a folder must be those of one set of clips. "
+            f"Received {_clips_text(settings)} for {folder}, which holds the results of "
+            f"{_clips_text(before)}. Give another --output."
+        )
 
 
 def write_results(
@@ -167,13 +220,55 @@ def write_results(
     return results
 
 
+def _clips_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns what decides which clips are scored; a benchmark has no split."""
+    benchmark = settings.get("benchmark")
+    split = None if benchmark else settings.get("split")
+    return benchmark, split, Path(settings.get("data") or "").resolve()
+
+
+def _clips_text(settings: Mapping[str, Any]) -> str:
+    name = "benchmark" if settings.get("benchmark") else "split"
+    return f"--{name}={settings.get(name)} of {settings.get('data')}"
+
+
+def _csv_records(source: Path) -> list[dict[str, str]]:
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            "Scores must be a CSV file in UTF-8. "
+            f"Received {source}, which cannot be read ({error}). Save it as CSV."
+        ) from error
+
+
 def _row_of(record: dict[str, str], clip: EvaluationClip) -> dict[str, Any]:
-    snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
-    row: dict[str, Any] = {"system": record.get("system") or record["peer"], "file": clip.name}
-    row.update(seed=int(record.get("seed") or 0), snr_db=snr_db)
-    row["noise_category"] = clip.noise_category
+    row: dict[str, Any] = {"system": _name_of(record), "seed": _seed_of(record)}
+    row.update(file=clip.name, snr_db=known_snr_db(clip), noise_category=clip.noise_category)
     row.update({metric: _score_of(record, metric) for metric in METRICS})
     return {**row, "note": record.get("note") or ""}
+
+
+def _name_of(record: dict[str, str]) -> str:
+    name = record.get("system") or record.get("peer")
+    if not name:
+        raise ValueError(
+            "Every row of scores must name its system. "
+            f"Received a row of {record['file']} without a name. Fill in the column system."
+        )
+    return name
+
+
+def _seed_of(record: dict[str, str]) -> int:
+    text = record.get("seed") or "0"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(
+            f"Seeds must be whole numbers. Received {text!r} as seed of {record['file']}. "
+            "Leave the cell empty where there is one run."
+        ) from error
 
 
 def _score_of(record: dict[str, str], metric: str) -> float | None:
@@ -209,14 +304,8 @@ def _noisy(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _check_scorer(
-    theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]], source: Path
+    theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]], source: str | Path
 ) -> None:
-    if not any(row["pesq_wb"] is not None for row in theirs):
-        raise ValueError(
-            "Scores of another run must hold the PESQ of the noisy speech, which tells whether the "
-            f"scorers agree. Received {source} without a system `noisy`. "
-            "Score the noisy files there as well."
-        )
     known = {row["file"]: row["pesq_wb"] for row in ours}
     for row in theirs:
         own, other = known.get(row["file"]), row["pesq_wb"]
@@ -238,6 +327,12 @@ def _csv_text(rows: Sequence[dict[str, Any]]) -> str:
     return stream.getvalue()
 
 
+def _notes(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the lines under a table that say which means lack clips."""
+    missing = [f"- {line}" for line in missing_clips(entries)]
+    return ["Undefined scores are left out:", "", *missing, ""] if missing else []
+
+
 def _markdown(results: dict[str, Any], baseline: str) -> str:
     facts = (
         f"Commit {results['git_commit'] or 'unknown'}, version {results['version']}, bootstrap "
@@ -246,9 +341,11 @@ def _markdown(results: dict[str, Any], baseline: str) -> str:
         "depend on the level of the estimate; SegSNR, CBAK and DNSMOS do."
     )
     lines = [f"`{results['command']}`", "", facts, "", to_markdown(results["summary"])]
+    lines += _notes(results["summary"])
     if results["comparisons"]:
         lines += [f"Difference to {baseline} on the same clips, and the share of clips won:", ""]
         lines.append(comparison_markdown(results["comparisons"]))
+        lines += _notes(results["comparisons"])
     if len({entry["group"] for entry in results["noise_types"]}) > 1:
         lines += ["By type of noise:", ""]
         lines.append(to_markdown(results["noise_types"], group_title="Noise"))

@@ -37,6 +37,7 @@ from lmkd_tf.evaluate.table import (
     METRIC_TITLES,
     digits_of,
     format_mean,
+    missing_clips,
     summarize,
 )
 
@@ -86,9 +87,9 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         description: One or two sentences below it.
         rows: Rows of `score_clips` of all systems, the reference (noisy) first.
         history: Stage to metric to one value per epoch; `val_` marks validation.
-        clips: Sounds to show: `name` (as in the rows), `snr_db`, `sample_rate_hz`
-            and `signals`, label to float array `(N,)` of one length per clip. They are
-            brought to one level of active speech.
+        clips: Sounds to show: `name` (as in the rows), `snr_db` (None where unknown),
+            `sample_rate_hz` and `signals`, label to float array `(N,)` of one length per
+            clip. They are brought to one level of active speech.
         models: Networks, the largest first and the one that ships last: `name`,
             `parameters`, `macs_per_hop`, `bytes`, `arena_bytes`, `note`, and
             `instructions_per_hop` where it is known; None where there is no such figure.
@@ -121,7 +122,7 @@ def write_report(  # noqa: PLR0913 - one keyword per part of the page
         "notice": _SYNTHETIC_NOTICE if is_synthetic else "",
         "tiles": _tiles(summary, shipped, models, frame),
         "clips": _clips(clips, rows, frame),
-        "score_hint": _score_hint(rows),
+        "score_hint": _score_hint(rows, summary),
         "legend": _legend(colors),
         "scores": _scores(summary, shipped, metrics, colors),
         "comparisons": _comparisons(comparisons),
@@ -285,7 +286,8 @@ def _matched(signals: Mapping[str, np.ndarray], sample_rate_hz: int) -> dict[str
 def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: StftConfig) -> str:
     name, labels = escape(str(clip["name"])), list(clip["signals"])
     seconds = len(clip["signals"][labels[0]]) / clip["sample_rate_hz"]
-    facts = f"{clip['snr_db']:g} dB SNR, {clip['length']}{seconds:.1f} s"
+    snr = "" if clip["snr_db"] is None else f"{clip['snr_db']:g} dB SNR, "
+    facts = f"{snr}{clip['length']}{seconds:.1f} s"
     peak_db = max(float(np.max(spectrum_db(s, frame))) for s in clip["signals"].values())
     versions = "".join(
         f'<button type="button" role="radio" aria-checked="false">{escape(label)}</button>'
@@ -358,7 +360,7 @@ def _panel(clip: dict[str, Any], label: str, row: Any, frame: StftConfig, peak_d
 # Scores.
 
 
-def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
+def _score_hint(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]]) -> str:
     num_clips = len({row["file"] for row in rows})
     hint = (
         f"Means over {num_clips} held-out clips. After ± stands half of the 95 % bootstrap "
@@ -369,6 +371,8 @@ def _score_hint(rows: Sequence[dict[str, Any]]) -> str:
     num_undefined = sum(any(row.get(m, 0) is None for m in METRICS) for row in rows)
     if num_undefined:
         hint += f" In {num_undefined} of {len(rows)} rows a metric is undefined and left out."
+    for line in missing_clips(summary):
+        hint += f" {escape(line)}."
     return hint
 
 

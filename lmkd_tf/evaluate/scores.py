@@ -14,7 +14,7 @@ from lmkd_tf.config.processes import end_with_parent
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.metrics.perceptual import Score
 from lmkd_tf.metrics.si_sdr import si_sdr_db
-from lmkd_tf.metrics.utterance import utterance_scores
+from lmkd_tf.metrics.utterance import floored_scores
 
 METRICS = (
     "pesq_wb", "stoi", "estoi", "si_sdr_db", "segmental_snr_db", "csig", "cbak", "covl",
@@ -22,6 +22,9 @@ METRICS = (
 )  # fmt: skip
 # Clips that are enhanced and not yet scored, per process: enough to keep all of them busy.
 _MAX_WAITING = 3
+# Lowest SI-SDR that counts: that of silence is minus infinity, which has no mean, and far below
+# the noisy speech the figure says nothing but "failed".
+SI_SDR_FLOOR_DB = -30.0
 
 
 def score_clips(
@@ -47,7 +50,8 @@ def score_clips(
 
     Returns:
         One row per clip: `system`, `file`, `snr_db` (None where unknown), `noise_category`, one
-        value for each of `metrics`, None where it is undefined, and `note`, which says why.
+        value for each of `metrics`, None where the clean speech leaves it undefined, and `note`,
+        which says why. What fails on sound speech, such as silence, gets the lowest score.
 
     Raises:
         ImportError: If the packages of the extra `eval` are missing.
@@ -86,8 +90,7 @@ def score_signals(
         submit = _submitter(stack, num_workers)
         for system_name, clip, signal in signals:
             enhanced = _checked(system_name, clip, signal)
-            snr_db = float(clip.snr_db) if np.isfinite(clip.snr_db) else None
-            row = {"system": system_name, "file": clip.name, "snr_db": snr_db}
+            row = {"system": system_name, "file": clip.name, "snr_db": known_snr_db(clip)}
             row["noise_category"] = clip.noise_category
             names = [name for name in metrics if name != "si_sdr_db"]
             scores = submit(clip.speech, enhanced, names)
@@ -98,6 +101,21 @@ def score_signals(
             yield _finished(*waiting.popleft(), metrics)
 
 
+def known_snr_db(clip: EvaluationClip) -> float | None:
+    """Returns the SNR of a clip in dB, None where it is unknown."""
+    return float(clip.snr_db) if np.isfinite(clip.snr_db) else None
+
+
+def mean_score(rows: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+    """Averages a metric over rows; undefined scores are left out.
+
+    Returns:
+        The mean, or None where no row has a score.
+    """
+    values = [row[metric] for row in rows if row.get(metric) is not None]
+    return float(np.mean(values)) if values else None
+
+
 def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[dict[str, Score]]"]:
     if num_workers == 0:
         return _run_here
@@ -106,12 +124,12 @@ def _submitter(stack: ExitStack, num_workers: int) -> Callable[..., "Future[dict
     spawn = get_context("spawn")
     pool = ProcessPoolExecutor(num_workers, mp_context=spawn, initializer=end_with_parent)
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-    return lambda *arguments: pool.submit(utterance_scores, *arguments)
+    return lambda *arguments: pool.submit(floored_scores, *arguments)
 
 
 def _run_here(*arguments: Any) -> "Future[dict[str, Score]]":
     future: Future[dict[str, Score]] = Future()
-    future.set_result(utterance_scores(*arguments))
+    future.set_result(floored_scores(*arguments))
     return future
 
 
@@ -120,7 +138,11 @@ def _si_sdr(speech: np.ndarray, enhanced: np.ndarray) -> Score:
         value = si_sdr_db(speech, enhanced)
     except ValueError:
         return Score(None, "SI-SDR: silent reference")
-    return Score(value) if np.isfinite(value) else Score(None, f"SI-SDR: {value}")
+    if value == np.inf:
+        return Score(None, "SI-SDR: inf")
+    if value < SI_SDR_FLOOR_DB:
+        return Score(SI_SDR_FLOOR_DB, f"SI-SDR: {value:.1f} dB, counted as {SI_SDR_FLOOR_DB:g}")
+    return Score(value)
 
 
 def _finished(

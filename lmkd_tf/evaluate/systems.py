@@ -16,6 +16,7 @@ from lmkd_tf.config.files import sha256_of
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.alignment import advance, common_delay_samples, delay_samples
 from lmkd_tf.evaluate.enhance import AUDIO_SUFFIXES
+from lmkd_tf.firmware.host import sources_digest
 
 SAMPLE_RATE_HZ = 16000
 # A system may leave out its last frames, or add its delay at the end.
@@ -63,7 +64,7 @@ def network_system(
         seed: Number of the training run, where there are several.
 
     Raises:
-        FileNotFoundError: If a file does not exist.
+        FileNotFoundError: If a file does not exist, or the firmware's sources do not.
     """
     opened = functools.cache(open_network)
     for path in files:
@@ -73,6 +74,8 @@ def network_system(
             )
     digests = {Path(path).name: sha256_of(path) for path in files}
     facts = {"kind": "network", "backend": backend, "sha256": digests}
+    if backend == "firmware":
+        facts["firmware_sha256"] = sources_digest()
     return System(name, lambda clip: opened()(clip.noisy), facts, seed)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from lmkd_tf.evaluate.scores import METRICS
@@ -139,16 +140,40 @@ def to_markdown(
     return "\n".join(lines) + "\n"
 
 
+def missing_clips(entries: Sequence[dict[str, Any]], metrics: Sequence[str] = METRICS) -> list[str]:
+    """Names the metrics that are known of some clips only, so that no mean hides it.
+
+    Args:
+        entries: Results of `summarize` or `compare`; those over all clips count.
+        metrics: Metrics to look at.
+
+    Returns:
+        One line per system, such as `"mine: PESQ-WB over 94 of 96 clips"`.
+    """
+    lines = []
+    for entry in entries:
+        if entry["group"] != ALL_CLIPS:
+            continue
+        total = entry["num_clips"]
+        counts = {m: entry[m]["num_clips"] for m in metrics if entry[m]}
+        short = [f"{METRIC_TITLES[m]} over {n}" for m, n in counts.items() if n < total]
+        if short:
+            against = f" against {entry['baseline']}" if "baseline" in entry else ""
+            lines.append(f"{entry['system']}{against}: {', '.join(short)} of {total} clips")
+    return lines
+
+
 def to_terminal(summary: Sequence[dict[str, Any]], title: str = "") -> Table:
     """Formats the result of `summarize` as a table for `rich`, one block per system."""
-    table = Table(title=title or None)
+    notes = "\n".join(missing_clips(summary, MAIN_METRICS))
+    table = Table(title=escape(title) or None, caption=escape(notes) or None)
     for name in ("System", "SNR"):
         table.add_column(name, no_wrap=True)
     for name in ("Clips", *(METRIC_TITLES[name] for name in MAIN_METRICS)):
         table.add_column(name, justify="right")
     for index, entry in enumerate(summary):
         is_last = index + 1 == len(summary) or summary[index + 1]["system"] != entry["system"]
-        cells = _cells(entry, MAIN_METRICS)
+        cells = [escape(cell) for cell in _cells(entry, MAIN_METRICS)]
         is_first = index == 0 or summary[index - 1]["system"] != entry["system"]
         table.add_row(cells[0] if is_first else "", *cells[1:], end_section=is_last)
     return table

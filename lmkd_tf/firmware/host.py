@@ -3,6 +3,7 @@
 
 import atexit
 import functools
+import hashlib
 import shutil
 import struct
 import subprocess
@@ -121,6 +122,22 @@ class HostFirmware:
         )
 
 
+def sources_digest() -> str:
+    """Returns a digest of the C files and options that the back-end is compiled from.
+
+    What is generated for a model is not among them; it follows from the model.
+
+    Raises:
+        FileNotFoundError: If the sources of the firmware are missing.
+    """
+    _check_sources()
+    folders = (_FIRMWARE / "include", _FIRMWARE / "src", _FIRMWARE / "platform" / "host")
+    headers = [path for folder in folders for path in folder.rglob("*.h")]
+    files = sorted({*headers, *(_FIRMWARE / name for name in _SOURCES)})
+    parts = [f"{path.relative_to(_FIRMWARE)}\n".encode() + path.read_bytes() for path in files]
+    return hashlib.sha256(b"".join([" ".join(_OPTIONS).encode(), *parts])).hexdigest()
+
+
 @functools.cache
 def build_host(manifest_path: Path) -> Path:
     """Generates the firmware for a model and compiles it for this machine, once per process.
@@ -136,11 +153,7 @@ def build_host(manifest_path: Path) -> Path:
         RuntimeError: If the firmware does not compile.
         ValueError: If the model holds what the firmware lacks.
     """
-    if not _FIRMWARE.is_dir():
-        raise FileNotFoundError(
-            "The back-end firmware needs the folder microcontroller/ of the source tree. "
-            f"Received an installation without {_FIRMWARE}. Use --backend=tflm, or a checkout."
-        )
+    _check_sources()
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise FileNotFoundError(
@@ -161,3 +174,11 @@ def build_host(manifest_path: Path) -> Path:
             "Use gcc or clang of the last ten years."
         )
     return program
+
+
+def _check_sources() -> None:
+    if not _FIRMWARE.is_dir():
+        raise FileNotFoundError(
+            "The back-end firmware needs the folder microcontroller/ of the source tree. "
+            f"Received an installation without {_FIRMWARE}. Use --backend=tflm, or a checkout."
+        )

@@ -123,3 +123,21 @@ def test_a_run_from_another_start_or_of_other_recordings_is_not_reused(
     monkeypatch.setattr(bench._road.audio, "corpus", more)
     bench.run("fitnets", 1)
     assert len(trained) == 3
+
+
+def test_undefined_scores_are_left_out_of_means_and_differences():
+    results = [
+        result("no_kd", 0, [1.0, 2.0, 1.0, 2.0]),
+        result("fitnets", 0, [1.5, 2.5, 1.5, 2.5]),
+        result("fitnets", 1, [1.5, 2.5, 1.5, 2.5]),
+    ]
+    for found in results:
+        found["rows"]["float"][0]["stoi"] = None  # a clip that is too short for it
+        found["rows"]["float"][1]["pesq_wb"] = None
+        for row in found["rows"]["float"]:
+            row["si_sdr_db"] = None
+    table = bench_kd.to_markdown(results, "").partition("## int8")[0]
+    assert line_of(table, "no_kd") == "| `no_kd` | 1.333 | 0.5000 | - |"
+    assert line_of(table, "fitnets") == (
+        "| `fitnets` | 1.833 (+0.500 [+0.500, +0.500]) | 0.5000 (+0.0000 [+0.0000, +0.0000]) | - |"
+    )

@@ -5,6 +5,7 @@ import pytest
 
 from lmkd_tf.cli import bench_search
 from lmkd_tf.config.files import read_json
+from lmkd_tf.config.schema import ExperimentConfig
 
 
 def result(name, pesq):
@@ -79,3 +80,20 @@ def test_candidate_of_another_budget_or_corpus_is_trained_again(search, monkeypa
     search._audio.corpus = fewer  # other recordings
     search.run("nano")
     assert len(trained) == 3
+
+
+def test_clips_without_a_score_are_left_out_of_the_means(monkeypatch):
+    rows = [
+        {"pesq_wb": 2.0, "stoi": None, "si_sdr_db": 1.0},
+        {"pesq_wb": None, "stoi": None, "si_sdr_db": 3.0},
+    ]
+    monkeypatch.setattr("lmkd_tf.evaluate.scores.score_clips", lambda *_, **__: rows)
+    search = bench_search.Search.__new__(bench_search.Search)  # without recordings
+    search.config, search._clips = ExperimentConfig(), [None]
+    assert search._score(None) == {"pesq_wb": 2.0, "stoi": None, "si_sdr_db": 2.0}
+
+
+def test_table_has_a_dash_where_no_clip_has_a_score():
+    undefined = dict.fromkeys(("pesq_wb", "stoi", "si_sdr_db"))
+    table = bench_search.to_markdown([{**result("none", 1.5), "float": undefined}], "")
+    assert "| - | - | - | 1.400 | 0.750 | 6.00 |" in table

@@ -170,8 +170,11 @@ def test_listed_files_are_those_of_the_benchmark_folder(shared_data):
 
 
 @pytest.mark.usefixtures("quick_opinion")
-def test_benchmark_is_taken_from_the_test_files_of_the_corpus(monkeypatch, data, tmp_path):
-    """Whoever has VoiceBank+DEMAND itself scores the same files without a folder `benchmark`."""
+@pytest.mark.parametrize("other", [None, "benchmark/other", "benchmark/vbdemand96"])
+def test_benchmark_is_taken_from_the_test_files_of_the_corpus(monkeypatch, data, tmp_path, other):
+    """Whoever has VoiceBank+DEMAND itself needs no folder `benchmark`, or has others in it."""
+    if other:
+        (tmp_path / "vb" / other).mkdir(parents=True)
     source = data / "benchmark" / "vbdemand96"
     for kind in ("clean", "noisy"):
         (tmp_path / "vb" / f"{kind}_testset_wav").mkdir(parents=True)
@@ -197,6 +200,34 @@ def test_misspelt_baseline_is_refused_before_anything_is_scored(monkeypatch, dat
     assert not Path(tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("quick_opinion")
+def test_scores_and_baseline_are_checked_before_anything_is_scored(monkeypatch, data, tmp_path):
+    _run(monkeypatch, *_flags(data, tmp_path / "out"))
+    scores = tmp_path / "out" / "scores.csv"
+    monkeypatch.setattr(
+        "lmkd_tf.evaluate.evaluation.score_systems", lambda *_: pytest.fail("scored")
+    )
+    new = (*_flags(data, tmp_path / "new"), "--system=again=nano", f"--scores={scores}")
+    with pytest.raises(ValueError, match=r"'nosy'; there are noisy, again, base \(tflm\)\."):
+        _run(monkeypatch, *new, "--baseline=nosy")
+    scores.write_text(scores.read_text().replace(",0,p0,", ",zero,p0,"))
+    with pytest.raises(ValueError, match="Received 'zero' as seed of p0"):
+        _run(monkeypatch, *new)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("quick_opinion")
+def test_results_of_another_benchmark_are_not_replaced(monkeypatch, data, tmp_path):
+    _run(monkeypatch, *_flags(data, tmp_path / "out"))
+    before = (tmp_path / "out" / "scores.json").read_text()
+    clips = evaluate.read_clips(data, "test", "vbdemand96")
+    monkeypatch.setattr(evaluate, "read_clips", lambda *_: clips)
+    arguments = ("--benchmark=pairs", f"--data={data}", f"--output={tmp_path / 'out'}")
+    with pytest.raises(ValueError, match=r"Received --benchmark=pairs .*Give another --output"):
+        _run(monkeypatch, *arguments)
+    assert (tmp_path / "out" / "scores.json").read_text() == before
+
+
 @pytest.mark.parametrize("missing", ["data", "output"])
 def test_program_needs_its_folders(monkeypatch, missing):
     given = {"data": "output", "output": "data"}[missing]
@@ -212,6 +243,29 @@ def test_program_takes_flags_only(monkeypatch):
 def test_system_and_preset_exclude_each_other(monkeypatch):
     with pytest.raises(ValueError, match=r"Received --system=nano and wide. Leave one out"):
         _run(monkeypatch, "--data=x", "--output=y", "--system=nano", "--preset=wide")
+
+
+def _specs(*arguments):
+    values = flags.FlagValues()
+    evaluate.define_flags(values)
+    values(["lmkd-evaluate", *arguments])
+    return evaluate._specs(values)
+
+
+def test_preset_and_model_are_not_taken_for_each_other(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    (network,) = system_specs.read_systems(_specs("--preset=nano"), [])
+    assert (network.name, network.facts["backend"]) == ("nano (tflm)", "tflm")
+    model = tmp_path / "a=b@2.tflite"
+    model.write_bytes(b"1")
+    for path, backend in ((model.name, "firmware"), (str(model), "tflite")):
+        (network,) = system_specs.read_systems(
+            _specs(f"--model={path}", f"--backend={backend}"), []
+        )
+        assert (network.name, network.facts["backend"]) == (f"a=b@2 ({backend})", backend)
+    with pytest.raises(ValueError, match=r"Received '\./small'"):
+        system_specs.read_systems(_specs("--model=small"), [])
 
 
 def test_split_of_recordings_gives_the_configured_clips(shared_data):

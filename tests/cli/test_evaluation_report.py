@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 
-from lmkd_tf.cli.evaluation_report import published_systems
+import numpy as np
+
+from lmkd_tf.cli.evaluation_report import chosen_clips, published_systems
+from lmkd_tf.data.pipeline import EvaluationClip
 
 _MEASURED = {"mean": 2.0, "low": 1.9, "high": 2.1}
 
@@ -34,3 +37,11 @@ def test_published_means_are_those_of_the_scores_per_file(shared_data):
         for metric in ("pesq_wb", "dnsmos_ovrl"):
             mean = sum(float(row[metric]) for row in own) / len(own)
             assert abs(mean - system[metric]) < 0.001, (system["name"], metric)
+
+
+def test_clips_are_chosen_in_order_of_snr_and_those_of_unknown_snr_by_name():
+    signal, unknown = np.zeros(4, np.float32), float("nan")
+    labels = {"d": unknown, "b": 5.0, "c": unknown, "e": 0.0, "a": unknown, "f": 2.5}
+    clips = [EvaluationClip(name, signal, signal, snr, "") for name, snr in labels.items()]
+    for order in (clips, clips[::-1]):
+        assert [clip.name for clip in chosen_clips(order, 6)] == list("efbacd")

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -90,3 +92,35 @@ def test_cost_of_a_network_is_that_of_its_file(folder):
     measured = read_json(TABLE)["m4f"]["instructions_per_hop"]["total"]
     assert [c.get("instructions_per_hop") for c in costs if c] == [measured, measured, None]
     assert describe_cost(str(folder)) is None
+
+
+@pytest.mark.parametrize("parent", ["run@home", "lr=0.1", "a,b", "lr=0.1,b@2"])
+def test_paths_may_hold_the_signs_of_the_syntax(clips, folder, tmp_path, parent):
+    (tmp_path / parent).mkdir()
+    theirs = folder.rename(tmp_path / parent / "theirs")
+    net = tmp_path / parent / "net.tflite"
+    for source in preset_files("nano")["tflite"].parent.glob("nano_int8*"):
+        shutil.copy(source, net.with_name(source.name.replace("nano_int8", "net")))
+    specs = [str(theirs), f"late={theirs}@0", str(net), f"{net}@tflite", f"mine={net}"]
+    systems = read_systems(specs, clips)
+    names = ["theirs", "late", "net (tflm)", "net (tflite)", "mine"]
+    assert [system.name for system in systems] == names
+    assert [s.facts.get("delay_samples") for s in systems[:2]] == [320, 0]
+    assert list(first_targets(specs).values())[2:] == [str(net), f"{net}@tflite", str(net)]
+    assert (describe_cost(f"{net}@tflite") or {})["bytes"] == net.stat().st_size
+
+
+def test_folder_whose_name_ends_like_a_delay_is_that_folder(clips, folder, tmp_path):
+    (system,) = read_systems([str(folder.rename(tmp_path / "theirs@0"))], clips)
+    assert (system.name, system.facts["delay_samples"]) == ("theirs@0", 320)
+
+
+def test_preset_wins_over_a_folder_of_its_name(clips, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path / "nano@keras")
+    folder.rename(tmp_path / "nano")
+    systems = read_systems(["nano", "nano@keras", "./nano"], clips)
+    assert [(s.name, s.facts["kind"]) for s in systems] == [
+        ("nano (tflm)", "network"), ("nano (keras)", "network"), ("nano", "folder")]  # fmt: skip
+    assert describe_cost("nano") is not None
+    assert describe_cost("./nano") is None

@@ -307,6 +307,13 @@ def test_enhance_folder_into_a_folder_inside_leaves_its_own_outputs_out(folder, 
     assert _names(folder / "enhanced") == ["a.wav", "deep/b.wav"]
 
 
+def test_enhance_folder_into_the_folder_above_takes_all_inputs(folder, make_identity):
+    result = enhance_folder(folder, folder.parent, make_identity)
+    assert len(result.written) == 2
+    assert (folder.parent / "a.wav").is_file()
+    assert (folder.parent / "deep" / "b.wav").is_file()
+
+
 def test_enhance_folder_knows_its_own_outputs_by_a_relative_path(
     folder, make_identity, monkeypatch
 ):

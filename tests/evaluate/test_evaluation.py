@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate import evaluation
-from lmkd_tf.evaluate.evaluation import COLUMNS, read_scores, score_systems, write_results
+from lmkd_tf.evaluate.evaluation import (
+    COLUMNS,
+    check_folder,
+    join_scores,
+    read_scores,
+    score_systems,
+    write_results,
+)
 from lmkd_tf.evaluate.row_store import RowStore
 from lmkd_tf.evaluate.scores import METRICS
 from lmkd_tf.evaluate.systems import System, noisy_system
@@ -49,6 +57,12 @@ def _rows(system, values, seed=0):
          **dict.fromkeys(METRICS, value), "note": ""}
         for file, value in zip("abc", values, strict=True)
     ]  # fmt: skip
+
+
+def _joined(path, clips, scored):
+    """Reads and joins as the program does; returns what was added."""
+    read = read_scores(path, clips, {row["system"] for row in scored})
+    return join_scores(scored, read, path)[len(scored) :]
 
 
 def test_rows_come_system_by_system_with_their_seeds(scored, clips, tmp_path):
@@ -122,7 +136,7 @@ def test_unknown_baseline_is_an_error_that_lists_the_systems(tmp_path):
 def test_written_scores_are_read_back(tmp_path, clips):
     rows = _rows("noisy", [1, 2, 3]) + _rows("s", [2, 3, None])
     write_results(tmp_path, rows, "noisy", RECORD)
-    read = read_scores(tmp_path / "scores.csv", clips, rows[:3])
+    read = _joined(tmp_path / "scores.csv", clips, rows[:3])
     assert [row["system"] for row in read] == ["s"] * 3
     assert [row["stoi"] for row in read] == [2.0, 3.0, None]
     assert [row["snr_db"] for row in read] == [0.0, 5.0, 10.0]  # of the clips, not of the file
@@ -137,7 +151,7 @@ def test_published_scores_are_read(shared_data):
     noisy = [
         {"system": "noisy", "file": r["file"], "pesq_wb": float(r["pesq_wb"])} for r in records
     ]
-    rows = read_scores(folder / "peers.csv", clips, noisy)
+    rows = _joined(folder / "peers.csv", clips, noisy)
     values = [row["pesq_wb"] for row in rows if row["system"] == "rnnoise_0.1.1"]
     assert np.mean(values) == pytest.approx(2.100, abs=5e-4)  # as PEERS.md has it
     assert rows[0]["segmental_snr_db"] is None
@@ -148,7 +162,7 @@ def test_scores_of_another_scorer_are_refused(tmp_path, clips):
     write_results(tmp_path, rows, "noisy", RECORD)
     narrow = [{**row, "pesq_wb": row["pesq_wb"] + 0.9} for row in rows[:3]]
     with pytest.raises(ValueError, match=r"same wide-band PESQ. Received 1.0 for a.*1.9000 here"):
-        read_scores(tmp_path / "scores.csv", clips, narrow)
+        _joined(tmp_path / "scores.csv", clips, narrow)
 
 
 def test_scores_without_the_noisy_speech_are_refused(tmp_path, clips):
@@ -156,14 +170,14 @@ def test_scores_without_the_noisy_speech_are_refused(tmp_path, clips):
     lines = ["system,file,pesq_wb", *(f"s,{clip.name},3.4" for clip in clips)]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     with pytest.raises(ValueError, match=r"Received .*s.csv without a system `noisy`"):
-        read_scores(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
+        _joined(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
 
 
 def test_not_a_number_is_no_score(tmp_path, clips):
     lines = ["system,file,pesq_wb", *(f"noisy,{clip.name},nan" for clip in clips)]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     with pytest.raises(ValueError, match="must hold the PESQ of the noisy speech"):
-        read_scores(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
+        _joined(tmp_path / "s.csv", clips, _rows("noisy", [1, 2, 3]))
 
 
 @pytest.mark.parametrize(
@@ -176,14 +190,67 @@ def test_not_a_number_is_no_score(tmp_path, clips):
         ("system,file,pesq_wb\ns,a,1\ns,a,1\ns,c,1\n", "each once. Received .*'s': 3"),
         ("system,seed,file,pesq_wb\ns,0,a,1\ns,0,b,1\ns,0,c,1\ns,1,a,1\n", "'s': 1"),
         ("system,file,pesq_wb\ns,a,high\n", "Received 'high' as pesq_wb of a"),
+        ("system,seed,file,pesq_wb\ns,first,a,1\n", "whole numbers. Received 'first' as seed of a"),
+        ("system,file,pesq_wb\n,a,1\n", "name its system. Received a row of a without a name"),
+        ("peer,file,pesq_wb\n,a,1\n", "name its system. Received a row of a without a name"),
+        ("system,file\ns,a,1\n", "must have the columns.* with system, file, None"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(tmp_path, clips, text, message):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_scores(tmp_path / "s.csv", clips, [])
+        _joined(tmp_path / "s.csv", clips, [])
 
 
 def test_missing_scores_are_named(tmp_path, clips):
     with pytest.raises(FileNotFoundError, match=r"Received .*none.csv, which does not exist"):
-        read_scores(tmp_path / "none.csv", clips, [])
+        _joined(tmp_path / "none.csv", clips, [])
+
+
+def test_means_that_lack_clips_are_named_under_the_tables(tmp_path):
+    rows = _rows("noisy", [1, 2, 3]) + _rows("s", [2, 3, 4])
+    rows[-1]["pesq_wb"] = None
+    write_results(tmp_path, rows, "noisy", RECORD)
+    text = (tmp_path / "scores.md").read_text()
+    assert "- s: PESQ-WB over 2 of 3 clips\n" in text
+    assert "- s against noisy: PESQ-WB over 2 of 3 clips\n" in text
+
+
+def test_reused_rows_have_the_labels_of_this_run(scored, clips, tmp_path):
+    score_systems([noisy_system()], clips, RowStore(tmp_path / "r", []))
+    snrs_db = (10.0, 0.0, float("nan"))
+    relabelled = [replace(c, snr_db=s) for c, s in zip(clips, snrs_db, strict=True)]
+    rows = score_systems([noisy_system()], relabelled, RowStore(tmp_path / "r", []))
+    assert len(scored) == 3
+    assert [row["snr_db"] for row in rows] == [10.0, 0.0, None]
+
+
+def test_scores_that_are_no_text_are_refused(tmp_path, clips):
+    (tmp_path / "s.csv").write_bytes(b"system,file,pesq_wb\nm\xfc,a,1\n")
+    with pytest.raises(ValueError, match=r"CSV file in UTF-8. Received .*s.csv, which cannot be"):
+        read_scores(tmp_path / "s.csv", clips)
+
+
+SETTINGS = {"data": "here", "benchmark": None, "split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"benchmark": "pairs"}, r"--benchmark=pairs of here for .* results of --split=test of"),
+        ({"split": "valid"}, "Received --split=valid of here for .*Give another --output"),
+        ({"data": "there"}, "Received --split=test of there"),
+    ],
+)
+def test_results_of_other_clips_are_not_replaced(tmp_path, changes, message):
+    check_folder(tmp_path, SETTINGS)
+    write_results(tmp_path, _rows("noisy", [1, 2, 3]), "noisy", {**RECORD, "settings": SETTINGS})
+    check_folder(tmp_path, {**SETTINGS, "data": "./here"})
+    with pytest.raises(ValueError, match=message):
+        check_folder(tmp_path, {**SETTINGS, **changes})
+
+
+def test_split_is_nothing_to_a_benchmark(tmp_path):
+    settings = {**SETTINGS, "benchmark": "pairs"}
+    write_results(tmp_path, _rows("noisy", [1, 2, 3]), "noisy", {**RECORD, "settings": settings})
+    check_folder(tmp_path, {**settings, "split": "valid"})

@@ -267,3 +267,12 @@ def test_report_opens_in_a_browser_and_fits_a_phone(report, tmp_path, require_to
     assert re.search(r" of 1 right; by guessing, .* (0.500|1.000).</title>", result.stdout)
     assert result.stdout.count('<tr class="shipped">') == 4 + 1
     assert result.stdout.count('scope="row"') == 4 * len(_SYSTEMS) + 1 + 2 + 3
+
+
+def test_unknown_snr_of_a_clip_is_left_out(tmp_path):
+    arguments = _arguments()
+    arguments["clips"] = [{**clip, "snr_db": None} for clip in arguments["clips"][:1]]
+    write_report(tmp_path / "r.html", **arguments)
+    text = (tmp_path / "r.html").read_text()
+    assert "</h3><span>1.0 s</span>" in text
+    assert "nan dB" not in text

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from lmkd_tf.data.pipeline import EvaluationClip
-from lmkd_tf.evaluate.scores import METRICS, score_clips, score_signals
+from lmkd_tf.evaluate.scores import METRICS, mean_score, score_clips, score_signals
 from lmkd_tf.metrics import utterance
 from lmkd_tf.metrics.perceptual import pesq_wb, stoi
 from lmkd_tf.metrics.si_sdr import si_sdr_db
@@ -123,3 +123,26 @@ def test_published_noisy_rows_are_reproduced(shared_data):
             tolerance = 0.02 if metric.startswith("dnsmos") else 2e-3
             if metric in expected:
                 assert row[metric] == pytest.approx(float(expected[metric]), abs=tolerance), metric
+
+
+def test_muted_clip_counts_with_the_lowest_scores():
+    """A system must not get better by failing on hard clips."""
+    metrics = ("pesq_wb", "si_sdr_db", "csig", "cbak", "covl")
+    clip = _clip("a")
+    (row,) = score_clips("mute", [clip], np.zeros_like, num_workers=0, metrics=metrics)
+    assert [row[name] for name in metrics] == [1.0, -30.0, 1.0, 1.0, 1.0]
+    assert "SI-SDR: -inf dB, counted as -30" in row["note"]
+
+
+def test_si_sdr_below_the_floor_is_cut():
+    clip = _clip("a")
+    noise = np.random.default_rng(1).standard_normal(len(clip.speech)).astype(np.float32)
+    noise -= clip.speech * np.dot(noise, clip.speech) / np.dot(clip.speech, clip.speech)
+    (row,) = score_clips("x", [clip], lambda _: noise, num_workers=0, metrics=("si_sdr_db",))
+    assert row["si_sdr_db"] == -30.0
+
+
+def test_mean_leaves_undefined_scores_out():
+    rows = [{"stoi": 0.5}, {"stoi": None}, {"stoi": 1.0}]
+    assert mean_score(rows, "stoi") == 0.75
+    assert mean_score(rows, "pesq_wb") is None

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +9,7 @@ import soxr
 from lmkd_tf.data.pipeline import EvaluationClip
 from lmkd_tf.evaluate.streaming import StreamingEnhancer
 from lmkd_tf.evaluate.systems import folder_system, network_system, noisy_system
+from lmkd_tf.firmware import host
 
 
 @pytest.fixture
@@ -53,6 +56,25 @@ def test_network_is_opened_when_it_is_needed_and_identified_by_its_file(tmp_path
     assert first.facts != second.facts
     with pytest.raises(FileNotFoundError, match=r"must be a file. Received .*none"):
         network_system("n", fail, [tmp_path / "none"], backend="x")
+
+
+@pytest.mark.parametrize("changed", ["src/fft.c", "src/nn_arithmetic.h", "platform/host/pipe.c"])
+def test_firmware_is_identified_by_its_sources_too(tmp_path, monkeypatch, changed):
+    copy = tmp_path / "microcontroller"
+    for name in ("include", "src", "platform/host"):
+        shutil.copytree(host._FIRMWARE / name, copy / name)
+    monkeypatch.setattr(host, "_FIRMWARE", copy)
+    (tmp_path / "net").write_bytes(b"1")
+
+    def facts(backend):
+        path = tmp_path / "net"
+        return network_system("n", lambda: np.asarray, [path], backend=backend).facts
+
+    before = facts("firmware"), facts("tflm")
+    assert before == (facts("firmware"), facts("tflm"))
+    (copy / changed).write_text((copy / changed).read_text() + "\n/* changed */\n")
+    assert facts("firmware") != before[0]
+    assert facts("tflm") == before[1]
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])

@@ -8,7 +8,13 @@ import pytest
 from rich.console import Console
 
 from lmkd_tf.evaluate.scores import METRICS
-from lmkd_tf.evaluate.table import summarize, summarize_noise_types, to_markdown, to_terminal
+from lmkd_tf.evaluate.table import (
+    missing_clips,
+    summarize,
+    summarize_noise_types,
+    to_markdown,
+    to_terminal,
+)
 
 _NAMES = map(str, itertools.count())
 
@@ -100,3 +106,19 @@ def test_noise_types_are_averaged_apart():
     rows = [{**_row("a", snr, pesq), "noise_category": noise} for snr, pesq, noise in clips]
     means = {e["group"]: e["pesq_wb"]["mean"] for e in summarize_noise_types(rows)}
     assert means == {"rain": 2.0, "wind": 1.5}
+
+
+def test_metric_that_lacks_clips_is_named_with_its_count(rows):
+    summary = summarize(rows)
+    assert missing_clips(summary) == ["student: PESQ-WB over 1 of 2 clips"]
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(to_terminal(summary))
+    assert "student: PESQ-WB over 1 of 2 clips" in stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["net[v2]", "a [red]b[/red]", "x[/]", "[bold"])
+def test_names_with_brackets_are_printed_as_they_are(name):
+    stream = io.StringIO()
+    table = to_terminal(summarize([_row(name, 0.0, 1.0)]), title=name)
+    Console(file=stream, width=160).print(table)
+    assert stream.getvalue().count(name) == 2
