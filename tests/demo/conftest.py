@@ -56,9 +56,11 @@ def serve(make_backend) -> Iterator[Callable[..., Served]]:
     """Function that starts a demo with certain limits."""
     running = []
 
-    def start(limits: Limits | None = None, model_name: str = "memory") -> Served:
+    def start(
+        limits: Limits | None = None, model_name: str = "memory", name: str = "127.0.0.1"
+    ) -> Served:
         socket = open_socket("127.0.0.1", 0)
-        host = f"127.0.0.1:{socket.getsockname()[1]}"
+        host = f"{name}:{socket.getsockname()[1]}"
         demo = Demo(make_backend, model_name, [host], limits)
         server = server_of(demo.app())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
