@@ -3,8 +3,9 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,24 @@ def require_tool() -> Callable[[str, str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def open_browser(require_tool, tmp_path) -> Iterator[Callable[..., Any]]:
+    """Function that opens a browser, with a wav file for the microphone."""
+    from tests.demo.browser import Browser
+
+    browsers: list[Browser] = []
+
+    def start(microphone: Path | None = None) -> Browser:
+        chromium = require_tool("chromium", "chromium")
+        profile = tmp_path / f"profile{len(browsers)}"
+        browsers.append(Browser(chromium, profile, microphone))
+        return browsers[-1]
+
+    yield start
+    for browser in browsers:
+        browser.close()
 
 
 @pytest.fixture

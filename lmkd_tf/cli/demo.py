@@ -8,9 +8,14 @@ Usage:
 Open the address that it prints: drop a recording there or speak into the microphone. The page
 shows levels, spectrograms and dropouts, limits the attenuation and switches to what went in.
 Only this machine can open it, and only with the token in the address. Ctrl-C ends it.
+
+Browsers give sound only to pages of their own machine or over HTTPS. To listen on another
+machine, start this program without --host, run `ssh -L 8765:127.0.0.1:8765 THIS_MACHINE` there
+and open the printed address there.
 """
 
 import importlib.util
+import ipaddress
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +26,10 @@ from lmkd_tf.cli.enhance import choose_backend, default_preset, define_system_fl
 
 FLAGS = ("preset", "model", "backend", "host", "port", "max_streams")
 _LOOPBACK = {"127.0.0.1": ("127.0.0.1", "localhost"), "localhost": ("127.0.0.1", "localhost")}
+_NO_SOUND = (
+    "Without HTTPS browsers give no sound on this address, so the page will not work there. Start "
+    "without --host and use an SSH tunnel to 127.0.0.1 instead: see lmkd-demo --help.\n"
+)
 
 
 def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -54,6 +63,8 @@ def main(arguments: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> in
     name = values.model or values.preset or default_preset(values.backend)
     demo = Demo(make_backend, name, hosts, Limits(num_streams=values.max_streams))
     sys.stdout.write(f"Open http://{hosts[0]}/?token={demo.token}\nCtrl-C ends it.\n")
+    if not _is_loopback(values.host):
+        sys.stdout.write(_NO_SOUND)
     sys.stdout.flush()
     server_of(demo.app()).run(sockets=[socket])
     return 0
@@ -65,7 +76,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string(
         "host",
         "127.0.0.1",
-        "Address to listen on. Browsers allow the microphone on this machine only.",
+        "Address to listen on. On another than 127.0.0.1 browsers give no sound without HTTPS, "
+        "which this program does not speak: use an SSH tunnel to 127.0.0.1 instead.",
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -87,6 +99,13 @@ def _check_host(host: str) -> None:
             "The demo listens on one address, the one that browsers open. "
             f"Received --host={host!r}, which is all of them. Give one address of this machine."
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_packages() -> None:

@@ -30,6 +30,7 @@
       this.numSaved = 0;
       this.past = new Float32Array(512);
       this.link.hidden = true;
+      get("kept").textContent = "";
       this.drawing.fillStyle = "#000004";
       this.drawing.fillRect(0, 0, this.canvas.width, this.canvas.height);
     }
@@ -38,6 +39,8 @@
       if (this.numSaved < MAX_SAVED_SECONDS * rate) {
         this.saved.push(hop);
         this.numSaved += hop.length;
+      } else if (!get("kept").textContent) { // once, for screen readers
+        get("kept").textContent = `Only the first ${MAX_SAVED_SECONDS / 60} minutes are kept for saving.`;
       }
       let power = 1e-10;
       this.past.copyWithin(0, hop.length);
@@ -294,7 +297,13 @@
   }
 
   function open(files) {
-    if (files.length) begin((own) => own.play(files[0]));
+    if (files.length && window.isSecureContext) begin((own) => own.play(files[0]));
+  }
+
+  if (!window.isSecureContext) { // no AudioWorklet and no microphone there
+    for (const control of document.querySelectorAll("button, input")) control.disabled = true;
+    say("Browsers give sound only to pages of their own machine or over HTTPS. Start lmkd-demo without --host; " +
+      "from another machine, open it through an SSH tunnel, as lmkd-demo --help says.", true);
   }
 
   get("microphone").addEventListener("click", () => begin((own) => own.speak()));

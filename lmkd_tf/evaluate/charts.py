@@ -20,6 +20,23 @@ from lmkd_tf.dsp.stft import stft
 _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 34
 _MARKS = ("circle", "square", "diamond", "triangle")
+_SHOWN_WIDTH = 460  # px, where no style sheet says otherwise
+# The looks of a chart in a page without report.css, such as a notebook. Attributes yield to any
+# style sheet, so the report has its own; these are to be read on a white and on a dark ground.
+_SERIES = ("#7b8494", "#7c3aed", "#2563eb", "#c2620a", "#0b7a75", "#c02672", "#4d7c0f")
+_TEXT = 'fill="currentColor" font-size="11.5"'
+_LOOKS = {
+    "grid": 'stroke="currentColor" stroke-opacity="0.2"',
+    "leader": 'stroke="currentColor" stroke-width="0.8"',
+    "axis": f'{_TEXT} text-anchor="middle"',
+    "tick": f'{_TEXT} text-anchor="middle"',
+    "tick end": f'{_TEXT} text-anchor="end"',
+    "line": 'fill="none" stroke-width="2" stroke="{}"',
+    "dashed": 'fill="none" stroke-width="2" stroke-dasharray="5 4" stroke="{}"',
+    "mark": 'fill="{}"',
+    "whisker": 'stroke-width="1.6" opacity="0.55" stroke="{}"',
+    "band": 'opacity="0.13" fill="{}"',
+}
 _SPECTROGRAM_RANGE_DB = 70.0
 _NUM_SHADES = 64  # enough for the eye, and PNGs half as large as with 256
 # Dark to bright with even steps of lightness, after matplotlib's "inferno".
@@ -35,7 +52,7 @@ class Line:
 
     Args:
         label: Name, shown as a tooltip.
-        color: Index of the color, `--series-0` and on in the style sheet.
+        color: Index of the color, `--series-0` and on in the style sheet of the report.
         x: Positions, shape `(P,)`.
         y: Values, shape `(P,)`; NaN leaves a gap.
         band: Lower and upper bounds around `y`, each of shape `(P,)`, or empty.
@@ -101,7 +118,7 @@ def scatter_chart(points: Sequence[Point], *, x_title: str, y_title: str) -> str
 
 
 def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, has_marks: bool) -> str:
-    """Draws lines over a numeric axis; colors come from the style sheet of the page.
+    """Draws lines over a numeric axis.
 
     Args:
         lines: At least one line.
@@ -227,13 +244,21 @@ class _Scale:
 
 def _drawing(parts: Sequence[str], x_title: str, y_title: str) -> str:
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    title = f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 4}">{html.escape(x_title)}</text>'
+    place = f'x="{middle:.0f}" y="{_HEIGHT - 4}"'
+    title = f"<text {_look('axis')} {place}>{html.escape(x_title)}</text>"
     label = html.escape(f"{y_title} over {x_title}", quote=True)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        + "".join(parts)
-        + f"{title}</svg>"
-    )
+    size = f'width="{_SHOWN_WIDTH}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    return f'<svg {size} role="img" aria-label="{label}">' + "".join(parts) + f"{title}</svg>"
+
+
+def _look(kind: str) -> str:
+    return f'class="{kind}" {_LOOKS[kind]}'
+
+
+def _series_look(kind: str, color: int, is_dashed: bool = False) -> str:
+    names = f"{kind} s{color}{' dashed' if is_dashed else ''}"
+    look = _LOOKS["dashed" if is_dashed else kind].format(_SERIES[color % len(_SERIES)])
+    return f'class="{names}" {look}'
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -276,9 +301,9 @@ def _names(names: Sequence[str], places: Sequence[tuple[float, float]]) -> list[
         side, at = ("start", start) if start > x else ("end", start + width)
         if middle != y:
             ends = f'x1="{x}" y1="{y}" x2="{at:.1f}" y2="{middle:.1f}"'
-            parts.append(f'<line class="leader" {ends}/>')
+            parts.append(f"<line {_look('leader')} {ends}/>")
         place = f'x="{at:.1f}" y="{middle + 4:.1f}" style="text-anchor: {side}"'
-        parts.append(f'<text class="tick" {place}>{html.escape(name)}</text>')
+        parts.append(f"<text {_look('tick')} {place}>{html.escape(name)}</text>")
     return parts
 
 
@@ -299,13 +324,13 @@ def _grid(
     format_x: Callable[[float], str],
 ) -> str:
     lines = [
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{scale.y(t)}" '
-        f'y2="{scale.y(t)}"/><text class="tick end" x="{_LEFT - 6}" '
+        f'<line {_look("grid")} x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{scale.y(t)}" '
+        f'y2="{scale.y(t)}"/><text {_look("tick end")} x="{_LEFT - 6}" '
         f'y="{scale.y(t) + 4}">{t:g}</text>'
         for t in y_ticks
     ]
     labels = [
-        f'<text class="tick" x="{scale.x(t)}" y="{_HEIGHT - _BOTTOM + 15}">{format_x(t)}</text>'
+        f'<text {_look("tick")} x="{scale.x(t)}" y="{_HEIGHT - _BOTTOM + 15}">{format_x(t)}</text>'
         for t in x_ticks
     ]
     return "".join(lines + labels)
@@ -318,9 +343,9 @@ def _points(line: Line, scale: _Scale) -> list[tuple[float, float]]:
 
 def _path(line: Line, scale: _Scale) -> str:
     points = " ".join(f"{x},{y}" for x, y in _points(line, scale))
-    dashed = " dashed" if line.is_dashed else ""
+    look = _series_look("line", line.color, line.is_dashed)
     title = f"<title>{html.escape(line.label)}</title>"
-    return f'<polyline class="line s{line.color}{dashed}" points="{points}">{title}</polyline>'
+    return f'<polyline {look} points="{points}">{title}</polyline>'
 
 
 def _bounds(line: Line, scale: _Scale) -> str:
@@ -334,11 +359,11 @@ def _bounds(line: Line, scale: _Scale) -> str:
     edge = [(x, y) for x, y in zip(line.x, low, strict=True) if np.isfinite(y)]
     edge += [(x, y) for x, y in zip(line.x, high, strict=True) if np.isfinite(y)][::-1]
     points = " ".join(f"{scale.x(x)},{scale.y(y)}" for x, y in edge)
-    return f'<polygon class="band s{line.color}" points="{points}"/>'
+    return f'<polygon {_series_look("band", line.color)} points="{points}"/>'
 
 
 def _whisker(x: float, low: float, high: float, color: int) -> str:
-    return f'<line class="whisker s{color}" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>'
+    return f'<line {_series_look("whisker", color)} x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>'
 
 
 def mark(kind: int, x: float, y: float, color: int, tooltip: str = "") -> str:
@@ -354,17 +379,17 @@ def mark(kind: int, x: float, y: float, color: int, tooltip: str = "") -> str:
     Returns:
         SVG element.
     """
-    shape = _MARKS[kind % len(_MARKS)]
+    shape, look = _MARKS[kind % len(_MARKS)], _series_look("mark", color)
     title = f"<title>{html.escape(tooltip)}</title>" if tooltip else ""
     if shape == "circle":
-        return f'<circle class="mark s{color}" cx="{x}" cy="{y}" r="3.6">{title}</circle>'
+        return f'<circle {look} cx="{x}" cy="{y}" r="3.6">{title}</circle>'
     offsets = {
         "square": ((-3.2, -3.2), (3.2, -3.2), (3.2, 3.2), (-3.2, 3.2)),
         "diamond": ((0, -4.6), (4.6, 0), (0, 4.6), (-4.6, 0)),
         "triangle": ((0, -4.4), (4.4, 3.4), (-4.4, 3.4)),
     }[shape]
     points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in offsets)
-    return f'<polygon class="mark s{color}" points="{points}">{title}</polygon>'
+    return f'<polygon {look} points="{points}">{title}</polygon>'
 
 
 def _marks(line: Line, scale: _Scale) -> str:

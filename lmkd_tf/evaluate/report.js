@@ -34,6 +34,7 @@
       this.buffers = null;
       this.voices = [];
       this.isPlaying = false;
+      this.numToggles = 0;
       this.playButton.addEventListener("click", () => this.toggle());
       this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
       this.buttons.forEach((button, index) => button.addEventListener("click", () => this.choose(index)));
@@ -54,6 +55,7 @@
       if (current && current !== this) current.pause();
       current = this;
       this.isPlaying = true;
+      const own = this.numToggles += 1; // a pause or another start while this one waits ends it
       this.element.classList.add("is-playing");
       this.playButton.setAttribute("aria-label", "Pause");
       context = context || makeContext();
@@ -61,7 +63,7 @@
       if (!this.buffers) {
         this.buffers = await Promise.all(this.audios.map((audio) => context.decodeAudioData(bytesOf(audio.src))));
       }
-      if (!this.isPlaying) return; // paused while decoding
+      if (own !== this.numToggles) return;
       if (this.offset >= this.length - 0.02) this.offset = 0;
       this.start();
       this.follow();
@@ -94,6 +96,7 @@
       this.offset = this.position();
       this.stop();
       this.isPlaying = false;
+      this.numToggles += 1;
       this.element.classList.remove("is-playing");
       this.playButton.setAttribute("aria-label", "Play");
       this.draw();
@@ -159,6 +162,7 @@
       this.answerButtons.forEach((b) => b.addEventListener("click", () => this.answer(b.dataset.answer)));
       element.addEventListener("toggle", () => element.open && this.restart());
       element.addEventListener("keydown", (event) => {
+        if (!element.open || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
         const letter = event.key.toUpperCase();
         if (!"ABX".includes(letter) || letter.length !== 1 || event.target.tagName === "SELECT") return;
         this.hear(letter);
@@ -223,19 +227,18 @@
     if (event.key >= "1" && event.key <= "9") {
       current.choose(Number(event.key) - 1);
     } else if (event.key === " " && !["BUTTON", "SUMMARY", "A"].includes(tag)) {
-      current.toggle();
-      event.preventDefault();
+      if (!event.repeat) current.toggle();
+      event.preventDefault(); // a held key must not scroll either
     } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && tag !== "INPUT") {
+      if (event.target.closest?.(".scroll")) return; // a wide table scrolls
       const step = event.key === "ArrowRight" ? 1 : -1;
       const owner = clips.find((clip) => clip.buttons.includes(event.target));
       if (owner) { // as in any group of radio buttons
         const next = (owner.chosen + step + owner.buttons.length) % owner.buttons.length;
         owner.choose(next);
         owner.buttons[next].focus();
-      } else if (current.isPlaying) {
-        current.seek(current.position() + step);
       } else {
-        return;
+        current.seek(current.position() + step);
       }
       event.preventDefault();
     }

@@ -304,7 +304,7 @@ def _clip(clip: dict[str, Any], scores: Mapping[tuple[str, str], Any], frame: St
 </svg></button>
 <div class="versions" role="radiogroup" aria-label="Version of {name}">{versions}</div>
 <div class="position"><input type="range" min="0" max="{seconds:.4f}" step="0.01" value="0" \
-aria-label="Position in {name}"><output></output></div>
+aria-label="Position in {name}"><output aria-live="off"></output></div>
 </div>
 <div class="panels" style="--columns: {_num_columns(len(labels))}">{panels}</div>
 {_blind_test(labels)}

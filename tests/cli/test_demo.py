@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import importlib.util
 import socket
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
 
 from lmkd_tf.cli import demo
+from lmkd_tf.demo import server
 
 
 def _run(*arguments):
@@ -44,3 +46,19 @@ def test_taken_port_is_an_error():
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=rf"Received 127.0.0.1:{port}, which cannot be used"):
             _run(f"--port={port}")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_heard"), [("127.0.0.1", True), ("localhost", True), ("192.0.2.7", False)]
+)
+def test_address_without_sound_is_told_at_start(host, is_heard, monkeypatch, capsys):
+    open_socket = server.open_socket
+    monkeypatch.setattr(server, "open_socket", lambda _, port: open_socket("127.0.0.1", port))
+    monkeypatch.setattr(
+        server, "server_of", lambda app: SimpleNamespace(run=lambda sockets: sockets[0].close())
+    )
+    monkeypatch.setattr(demo, "choose_backend", lambda *_: lambda: None)
+    _run(f"--host={host}", "--port=0")
+    text = capsys.readouterr().out
+    assert text.startswith("Open http://")
+    assert ("Without HTTPS" not in text) == is_heard

@@ -14,15 +14,25 @@ print(config_path("nano"), load(config_path("nano"), []).name)
 
 @pytest.fixture
 def installed(project_root, tmp_path):
-    """Folder into which the package is built as `pip install` without `--editable` does."""
+    """Folder into which the package is built from its source distribution, as pip does."""
     checkout = tmp_path / "checkout"
     for name in ("lmkd_tf", "configs"):
         shutil.copytree(project_root / name, checkout / name)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(project_root / name, checkout)
-    command = [sys.executable, "setup.py", "-q", "build_py", f"--build-lib={tmp_path / 'site'}"]
-    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    _set_up(checkout, "sdist", f"--dist-dir={tmp_path}")
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    sources = tmp_path / archive.name.removesuffix(".tar.gz")
+    _set_up(sources, "bdist_wheel", f"--dist-dir={tmp_path}")
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     return tmp_path / "site"
+
+
+def _set_up(folder, *arguments):
+    command = [sys.executable, "setup.py", "-q", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def test_installed_package_finds_its_configurations(installed, tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import ast
 import json
+import os
 import re
 import tomllib
 
@@ -58,3 +59,11 @@ def test_notebooks_begin_with_the_installation(notebooks):
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         assert "%pip install" in "".join(first["source"])
         assert first["metadata"].get("tags", ["install"]) == ["install"]
+
+
+def test_first_cells_are_alike_and_may_be_run_twice(notebooks, project_root, monkeypatch):
+    (cell,) = {python_of(notebook["cells"][1]) for notebook in notebooks.values()}
+    monkeypatch.chdir(project_root / "notebooks")
+    for _ in range(2):
+        exec(cell, {})
+        assert os.getcwd() == str(project_root)

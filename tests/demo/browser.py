@@ -17,6 +17,8 @@ _FLAGS = (
     "--autoplay-policy=no-user-gesture-required --use-fake-ui-for-media-stream "
     "--use-fake-device-for-media-stream --remote-debugging-port=0 --window-size=400,800"
 )
+# This machine under a name that browsers do not know as such, as in a local network.
+OTHER_NAME = "demo.test"
 _PATIENCE_SECONDS = 240.0
 
 
@@ -32,7 +34,14 @@ class Browser:
     def __init__(self, chromium: str, profile: Path, microphone: Path | None = None):
         sound = [f"--use-file-for-fake-audio-capture={microphone}"] if microphone else []
         self._process = subprocess.Popen(
-            [chromium, *_FLAGS.split(), *sound, f"--user-data-dir={profile}", "about:blank"],
+            [
+                chromium,
+                *_FLAGS.split(),
+                *sound,
+                f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -8,7 +8,7 @@ import pytest
 
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.demo.server import Demo, Limits, open_socket, server_of
-from tests.demo.browser import Browser, wait_for
+from tests.demo.browser import wait_for
 
 
 class MemoryBackend:
@@ -56,9 +56,11 @@ def serve(make_backend) -> Iterator[Callable[..., Served]]:
     """Function that starts a demo with certain limits."""
     running = []
 
-    def start(limits: Limits | None = None, model_name: str = "memory") -> Served:
+    def start(
+        limits: Limits | None = None, model_name: str = "memory", name: str = "127.0.0.1"
+    ) -> Served:
         socket = open_socket("127.0.0.1", 0)
-        host = f"127.0.0.1:{socket.getsockname()[1]}"
+        host = f"{name}:{socket.getsockname()[1]}"
         demo = Demo(make_backend, model_name, [host], limits)
         server = server_of(demo.app())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
@@ -72,22 +74,6 @@ def serve(make_backend) -> Iterator[Callable[..., Served]]:
         server.should_exit = True
         thread.join(timeout=30)
         socket.close()
-
-
-@pytest.fixture
-def open_browser(require_tool, tmp_path) -> Iterator[Callable[..., Browser]]:
-    """Function that opens a browser, with a wav file for the microphone."""
-    browsers = []
-
-    def start(microphone=None) -> Browser:
-        chromium = require_tool("chromium", "chromium")
-        profile = tmp_path / f"profile{len(browsers)}"
-        browsers.append(Browser(chromium, profile, microphone))
-        return browsers[-1]
-
-    yield start
-    for browser in browsers:
-        browser.close()
 
 
 @pytest.fixture

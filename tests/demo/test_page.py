@@ -13,11 +13,12 @@ import pytest
 import soundfile
 
 from lmkd_tf.cli.enhance import DEFAULT_PRESET
+from lmkd_tf.demo import server
 from lmkd_tf.demo.server import Limits
 from lmkd_tf.evaluate.backends import open_backend
 from lmkd_tf.evaluate.enhance import enhance_file
 from lmkd_tf.models.presets import preset_files
-from tests.demo.browser import wait_for
+from tests.demo.browser import OTHER_NAME, wait_for
 
 _SAVED = """fetch(document.getElementById("save-%s").href).then(r => r.arrayBuffer())
   .then(b => btoa([...new Uint8Array(b)].map(x => String.fromCharCode(x)).join("")))"""
@@ -185,6 +186,44 @@ def test_refusal_and_broken_file_are_told(serve, open_browser, voice, tmp_path):
     browser.open(serve().page)
     _play(browser, tmp_path / "broken.wav", "failed")
     assert "decode" in _text(browser, "status")
+
+
+def test_page_without_https_says_why_it_gives_no_sound(serve, open_browser, voice):
+    browser = open_browser()
+    browser.open(serve(name=OTHER_NAME).page)
+    assert not browser.value("isSecureContext")
+    assert "over HTTPS" in _text(browser, "status")
+    controls = "[...document.querySelectorAll('button, input')]"
+    assert browser.value(f"{controls}.length") == 5
+    assert browser.value(f"{controls}.every(control => control.disabled)")
+    browser.choose_file("#file", voice)
+    assert _state(browser) == "idle"
+    assert browser.complaints() == []
+
+
+def test_saving_ends_with_the_minutes_that_are_kept(serve, open_browser, voice, monkeypatch):
+    resource = server._resource
+
+    def shortened(name):
+        text = resource(name)
+        return text.replace("MAX_SAVED_SECONDS = 600", "MAX_SAVED_SECONDS = 0.6")
+
+    browser = open_browser()
+    browser.open(serve().page)
+    _play(browser, voice)
+    assert _text(browser, "kept") == ""
+    monkeypatch.setattr(server, "_resource", shortened)
+    browser.open(serve().page)
+    _play(browser, voice)
+    assert _text(browser, "kept") == "Only the first 0.01 minutes are kept for saving."
+    assert len(_saved(browser, "in")) == len(_saved(browser, "out")) == 38 * 256  # 0.6 s and a bit
+
+
+def test_levels_are_not_read_out(serve, open_browser):
+    browser = open_browser()
+    browser.open(serve().page)
+    live = "[...document.querySelectorAll('output, [role=status], [aria-live]')].map(e => e.id)"
+    assert browser.value(live) == ["status", "limit-text", "kept"]
 
 
 def test_page_fits_a_phone_and_every_control_is_reached_by_keyboard(serve, open_browser):

@@ -2,6 +2,7 @@
 import base64
 import io
 import itertools
+import re
 import struct
 import zlib
 from xml.etree import ElementTree
@@ -175,3 +176,52 @@ def test_scatter_chart_copes_with_one_point():
 def test_marks_differ_in_shape_between_neighboring_series():
     shapes = {mark(kind, 0, 0, 0).split("points")[-1] for kind in range(4)}
     assert len(shapes) == 4
+
+
+_LOOKS = """(() => Object.fromEntries([...document.querySelectorAll("svg[role=img] [class]")].map(
+  e => [e, getComputedStyle(e)]).map(([e, look]) => [e.getAttribute("class"),
+    [look.fill, look.stroke, look.opacity, look.textAnchor, look.strokeDasharray]])))()"""
+
+
+def _chart():
+    lines = [
+        Line("a", 0, [0, 5], [1.0, 2.0], ([0.9, 1.8], [1.1, 2.2])),
+        Line("b", 1, [0, 5], [1.5, 1.7], is_dashed=True),
+    ]
+    return line_chart(lines, x_title="x", y_title="y", has_marks=True)
+
+
+def test_chart_is_readable_without_a_style_sheet(open_browser):
+    browser = open_browser()
+    browser.open(data_uri(f"<body style='color: rgb(1, 2, 3)'>{_chart()}".encode(), "text/html"))
+    looks = browser.value(_LOOKS)
+    grey, violet = "rgb(123, 132, 148)", "rgb(124, 58, 237)"
+    assert looks["line s0"] == ["none", grey, "1", "start", "none"]
+    assert looks["line s1 dashed"] == ["none", violet, "1", "start", "5px, 4px"]
+    assert looks["band s0"][:3] == [grey, "none", "0.13"]
+    assert looks["mark s1"][0] == violet
+    assert looks["grid"][1] == looks["tick"][0] == "rgb(1, 2, 3)"  # as the text around it
+    assert [looks[name][3] for name in ("tick", "tick end", "axis")] == ["middle", "end", "middle"]
+    assert browser.value("document.querySelector('svg').getBoundingClientRect().width") == 460
+
+
+def test_style_sheet_of_the_report_overrides_the_looks_of_a_chart(open_browser, project_root):
+    style = (project_root / "lmkd_tf" / "evaluate" / "report.css").read_text()
+    browser = open_browser()
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.call("Emulation.setEmulatedMedia", features=dark)
+    browser.open(data_uri(f"<style>{style}</style>{_chart()}".encode(), "text/html"))
+    looks = browser.value(_LOOKS)
+    assert looks["line s1 dashed"][:2] == ["none", "rgb(169, 139, 250)"]
+    assert looks["band s0"][0] == looks["mark s0"][0] == "rgb(151, 163, 182)"
+    assert looks["tick"][0] == "rgb(159, 173, 193)"
+    assert looks["grid"][1] == "rgb(42, 54, 70)"
+
+
+def test_colors_are_those_of_the_report(project_root):
+    style = (project_root / "lmkd_tf" / "evaluate" / "report.css").read_text()
+    light = style.partition("@media")[0]
+    colors = re.findall(r"--series-\d: (#\w+)", light)
+    assert len(colors) == 7
+    for index, color in enumerate(colors):
+        assert f'fill="{color}"' in mark(0, 0, 0, index)
