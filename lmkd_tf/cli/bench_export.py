@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +178,11 @@ def _mean_scores(clips: list[Any], enhance: Callable[[np.ndarray], Any]) -> dict
     return {name: mean_score(rows, name) for name in _SPREAD}
 
 
-def _cells(scores: list[dict[str, float | None]]) -> list[str]:
+def _cells(scores: Sequence[Mapping[str, float | None]]) -> list[str]:
     """Formats a value, or mean and standard deviation of several; a dash where there is none."""
     cells = []
     for name, (_, digits) in _SPREAD.items():
-        values = [entry[name] for entry in scores if entry[name] is not None]
+        values = [value for entry in scores if (value := entry[name]) is not None]
         text = f"{np.mean(values):.{digits}f}" if values else "-"
         more = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
         cells.append(text + more)
