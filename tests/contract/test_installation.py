@@ -22,7 +22,7 @@ def installed(project_root, tmp_path):
         shutil.copy(project_root / name, checkout)
     _set_up(checkout, "sdist", f"--dist-dir={tmp_path}")
     (archive,) = tmp_path.glob("*.tar.gz")
-    shutil.unpack_archive(archive, tmp_path, filter="data")
+    shutil.unpack_archive(archive, tmp_path)
     sources = tmp_path / archive.name.removesuffix(".tar.gz")
     _set_up(sources, "bdist_wheel", f"--dist-dir={tmp_path}")
     (wheel,) = tmp_path.glob("*.whl")
