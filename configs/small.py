@@ -30,7 +30,7 @@ def get_config() -> ExperimentConfig:
         teacher=ModelConfig("base"),
         student=ModelConfig("small"),
         network=ModelConfig("small"),
-        # More suppression: what DNSMOS asks for, at little cost in the rest (docs/search.md).
+        # A little more suppression; chosen on clips of the valid split (docs/search.md).
         loss=replace(nano.loss, magnitude_asymmetry=-0.25),
         network_training=replace(nano.network_training, epochs=15, learning_rate=0.002),
         # A recurrence learns from long crops to go on for longer (docs/compress.md).

@@ -223,8 +223,9 @@ def limit_logits(quantized: Any) -> None:
         if getattr(function, "activation", function) is not tf_keras.activations.sigmoid:
             continue
         own = _range_coming_into(layer)
-        own["min"].assign(max(float(own["min"]), -LOGIT_LIMIT))
-        own["max"].assign(min(float(own["max"]), LOGIT_LIMIT))
+        if own:
+            own["min"].assign(max(float(own["min"]), -LOGIT_LIMIT))
+            own["max"].assign(min(float(own["max"]), LOGIT_LIMIT))
 
 
 def set_activation_bits(quantized: Any, num_bits: int) -> None:
@@ -358,10 +359,15 @@ def _range_of_state(step: Any, name: str) -> dict[str, Any]:
 
 
 def _range_coming_into(layer: Any, index: int | None = None) -> dict[str, Any]:
-    """Returns the range of what a layer reads, behind those that only move values."""
+    """Returns the range of what a layer reads, behind those that only move values.
+
+    It is empty where the values come from an input of the core.
+    """
     tensor = layer.input if index is None else layer.input[index]
     source = tensor._keras_history.layer
-    return _own_range(source) or _range_coming_into(source)
+    found = _own_range(source)
+    is_input = type(source).__name__ == "InputLayer"
+    return found if found or is_input else _range_coming_into(source)
 
 
 def _own_range(layer: Any) -> dict[str, Any]:
