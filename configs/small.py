@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The shipped preset `small`: like `nano`, but under `base` and with longer crops at the end.
+r"""The shipped preset `small`: like `nano`, but under `base`.
 
 lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
         --override=data.crop_seconds=2 --override=network_start=EARLIER.keras
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 
-EARLIER was the preset before, which had started in the same way from those weights of its own that
-fit, as it had no recurrences: in a checkout of commit c0ddb70,
-`lmkd_tf.models.from_preset("small").save("EARLIER.keras")` writes it. As it ships, the network had
-`loss.magnitude_asymmetry=0` and went on once more, for 5,400 steps (commit 7f9cb51). What
-`lmkd-quickstart` does before its scores and report, `lmkd-train`, `lmkd-distill`, `lmkd-compress`
-and `lmkd-export` do with the same flags.
+EARLIER is the preset before (commit 790838b): in a checkout of it,
+`lmkd_tf.models.from_preset("small").save("EARLIER.keras")` writes it. What `lmkd-quickstart` does
+before its scores and report, `lmkd-train`, `lmkd-distill`, `lmkd-compress` and `lmkd-export` do with
+the same flags.
 """
 
 from dataclasses import replace
@@ -33,10 +31,5 @@ def get_config() -> ExperimentConfig:
         # A little more suppression; chosen on clips of the valid split (docs/search.md).
         loss=replace(nano.loss, magnitude_asymmetry=-0.25),
         network_training=replace(nano.network_training, epochs=15, learning_rate=0.002),
-        # A recurrence learns from long crops to go on for longer (docs/compress.md).
-        data=replace(nano.data, crop_seconds=6.0),
-        distillation_training=replace(nano.distillation_training, epochs=1, batch_size=3),
-        compress=replace(
-            nano.compress, quantization=replace(nano.compress.quantization, batch_size=3)
-        ),
+        distillation_training=replace(nano.distillation_training, epochs=1),
     )

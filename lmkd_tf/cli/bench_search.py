@@ -26,57 +26,60 @@ from lmkd_tf.cli.common import config_path, run_program
 _METRICS = ("pesq_wb", "stoi", "si_sdr_db")
 _DIGITS = (3, 3, 2)
 _TITLES = ("PESQ-WB", "STOI", "SI-SDR, dB")
+# `nano` as it was before its recurrence.
+_DILATED: dict[str, Any] = {
+    "channels": 24,
+    "dilations": (1,),
+    "bottleneck_dilations": (2, 8),
+    "recurrent_channels": 0,
+}
 # name -> (architecture, sizes other than its own, what it asks)
 CANDIDATES: dict[str, tuple[str, dict[str, Any], str]] = {
     "tcn": ("tcn", {}, "a plain dilated network without positions"),
     "tcn_bins": ("tcn", {"num_bands": 257}, "bins instead of bands"),
     "gru": ("gru", {}, "one recurrence without positions"),
     "nano": ("nano", {}, "the shipped student"),
+    "nano_dilated": ("nano", _DILATED, "frames at a distance instead of a recurrence"),
     "nano_recurrent": (
         "nano",
-        {"channels": 32, "dilations": (0,), "bottleneck_dilations": ()},
-        "a recurrence on a wider grid, nothing else remembers",
+        {"dilations": (0,), "recurrent_channels": 0},
+        "a recurrence on the grid, nothing else remembers",
     ),
     "nano_recurrent_bottleneck": (
         "nano",
-        {"bottleneck_dilations": (), "recurrent_channels": 96},
+        {"channels": 24, "dilations": (1,), "recurrent_channels": 96},
         "a recurrence in the bottleneck, a block on the grid",
-    ),
-    "nano_recurrent_narrow": (
-        "nano",
-        {
-            "channels": 32,
-            "dilations": (),
-            "bottleneck_dilations": (),
-            "recurrent_channels": 52,
-        },
-        "a recurrence in the bottleneck, nothing else remembers",
     ),
     "nano_two_recurrences": (
         "nano",
-        {"dilations": (0,), "bottleneck_dilations": (), "recurrent_channels": 80},
+        {"channels": 24, "dilations": (0,), "recurrent_channels": 80},
         "a recurrence on the grid and one in the bottleneck",
     ),
     "nano_three_memories": (
         "nano",
-        {"bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
+        {**_DILATED, "bottleneck_channels": 64, "bottleneck_dilations": (1, 3, 9)},
         "three narrower blocks of memory",
     ),
     "nano_narrow": (
         "nano",
-        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
+        {**_DILATED, "bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9)},
         "three narrow blocks of memory",
     ),
     "nano_narrow_grid_wide": (
         "nano",
-        {"bottleneck_channels": 48, "bottleneck_dilations": (1, 3, 9), "channels": 32},
+        {
+            **_DILATED,
+            "bottleneck_channels": 48,
+            "bottleneck_dilations": (1, 3, 9),
+            "channels": 32,
+        },
         "the same under a wider grid",
     ),
-    "nano_64": ("nano", {"bottleneck_channels": 64}, "a narrower bottleneck"),
-    "nano_80": ("nano", {"bottleneck_channels": 80}, "a wider bottleneck"),
+    "nano_64": ("nano", {**_DILATED, "bottleneck_channels": 64}, "a narrower bottleneck"),
+    "nano_80": ("nano", {**_DILATED, "bottleneck_channels": 80}, "a wider bottleneck"),
     "nano_bins": (
         "nano",
-        {"num_bands": 256, "bands_per_position": 16},
+        {**_DILATED, "num_bands": 256, "bands_per_position": 16},
         "bins instead of bands, twice as many per position",
     ),
     "nano_transposed": (

@@ -27,10 +27,18 @@ _NANO: dict[str, Any] = {
     "num_bands": 144,
     "bands_per_position": 8,
     "encoder_channels": 16,
-    "channels": 24,
-    "dilations": (1,),
+    "channels": 32,
+    "dilations": (),
     "squeeze_channels": 8,
     "bottleneck_channels": 72,
+    "bottleneck_dilations": (),
+    "recurrent_channels": 52,
+}
+# With blocks that remember frames at a distance, as it was when its variants were compared.
+_NANO_DILATED: dict[str, Any] = {
+    **_NANO,
+    "channels": 24,
+    "dilations": (1,),
     "bottleneck_dilations": (2, 8),
     "recurrent_channels": 0,
 }
@@ -85,7 +93,7 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "gru": (build_gru, {"num_bands": 128, "channels": 96}),
     "nano_variant": (
         build_grid_variant,
-        {**_NANO, "upsampling": "sub_pixel", "num_filtered_bins": 64, "num_taps": 3},
+        {**_NANO_DILATED, "upsampling": "sub_pixel", "num_filtered_bins": 64, "num_taps": 3},
     ),
     "cmgan": (build_cmgan, {"channels": 64, **_CMGAN}),
     "cmgan_student": (build_cmgan, {"channels": 12, **_CMGAN}),
