@@ -50,7 +50,8 @@ def write_bundle(model_path: str | Path, folder: str | Path) -> Path:
         The zip.
 
     Raises:
-        FileExistsError: If the folder holds something else.
+        FileExistsError: If something else has the name of the folder or of the zip, or lies in the
+            folder.
         FileNotFoundError: If the model or the sources of the firmware are missing.
         ValueError: If the model is not one that firmware runs.
     """
@@ -61,7 +62,7 @@ def write_bundle(model_path: str | Path, folder: str | Path) -> Path:
         made = Path(scratch) / "new"
         _fill(Path(model_path), made)
         content = zip_bytes(read_folder(made), target.name)
-        archive = target.with_name(f"{target.name}.zip")
+        archive = _archive_of(target)
         with atomic_path(archive) as temporary:
             temporary.write_bytes(content)
             if target.exists():
@@ -134,6 +135,19 @@ def write_c_sources(model: Path, folder: Path) -> dict[str, int] | None:
 
 
 def _check_target(target: Path) -> None:
+    # Links that lead nowhere count as well: they are somebody's.
+    if (target.exists() or target.is_symlink()) and not target.is_dir():
+        raise FileExistsError(
+            "A bundle must go to a new folder or replace an older bundle. "
+            f"Received {target}, which is no folder. Give another name, or move that away."
+        )
+    archive = _archive_of(target)
+    if (archive.exists() or archive.is_symlink()) and not _is_zip_of_bundle(archive):
+        raise FileExistsError(
+            "The zip beside a bundle must be new or replace the zip of an older bundle. "
+            f"Received {target}, beside which {archive.name} is something else. "
+            "Give another name, or move that file away."
+        )
     if target.is_dir() and any(target.iterdir()) and not _is_bundle(target):
         raise FileExistsError(
             "A bundle must go to a new folder or replace an older bundle. "
@@ -151,6 +165,20 @@ def _is_bundle(folder: Path) -> bool:
         return read_json(folder / MANIFEST).get("format") == BUNDLE_FORMAT
     except (FileNotFoundError, ValueError, AttributeError):
         return False
+
+
+def _archive_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.zip")
+
+
+def _is_zip_of_bundle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.split("/")[1:] == [MANIFEST]]
+            records = [json.loads(archive.read(name)) for name in names]
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):  # RuntimeError: a password
+        return False
+    return [isinstance(r, dict) and r.get("format") for r in records] == [BUNDLE_FORMAT]
 
 
 def _fill(source: Path, folder: Path) -> None:

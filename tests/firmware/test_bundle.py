@@ -286,6 +286,38 @@ def test_folder_with_other_files_is_not_written_to(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
 
 
+def test_file_with_the_name_of_the_folder_is_not_replaced(tmp_path):
+    (tmp_path / "mine").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"mine, which is no folder\. Give another name"):
+        write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_link_that_leads_nowhere_is_not_replaced(tmp_path):
+    (tmp_path / "mine").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(FileExistsError, match="which is no folder"):
+        write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
+    assert (tmp_path / "mine").is_symlink()
+
+
+@pytest.mark.parametrize("content", ["text", "zip", "list", "folder"])
+def test_other_file_with_the_name_of_the_zip_is_not_replaced(tmp_path, content):
+    archive = tmp_path / "mine.zip"
+    if content == "text":
+        archive.write_text("years of work")
+    elif content == "folder":
+        archive.mkdir()
+    else:
+        with zipfile.ZipFile(archive, "w") as stream:
+            stream.writestr("mine/manifest.json", "[]" if content == "list" else "{}")
+    before = archive.read_bytes() if archive.is_file() else None
+    with pytest.raises(FileExistsError, match=r"mine\.zip is something else\. Give another name"):
+        write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.zip"]
+    assert (archive.read_bytes() if archive.is_file() else None) == before
+
+
 def test_disk_that_fills_half_way_keeps_the_older_bundle(copy, monkeypatch):
     before = read_folder(copy)
 
