@@ -88,6 +88,7 @@ class SpeechEnhancer(keras.Model):
 
     def analyze(self, noisy) -> tuple[Any, Any]:
         """Returns features `(B, T, 1, E)` and spectrum `(B, T, F, 2)` of `(B, N)`."""
+        check_samples(noisy)
         spectrum = stft(ops.cast(noisy, "float32"), self.stft)
         return self.features(spectrum), spectrum
 
@@ -187,6 +188,31 @@ class TappedEnhancer:
         if segment == self.num_segments - 1:
             x = self._enhancer.synthesize(spectrum, x, _num_samples(noisy))
         return latents, x
+
+
+def check_samples(noisy: Any) -> None:
+    """Refuses what is no float speech `(B, N)`; Keras casts no integers before a model is called.
+
+    Args:
+        noisy: Array or tensor, symbolic or not.
+
+    Raises:
+        TypeError: If the samples are not float.
+        ValueError: If they have not two axes.
+    """
+    dtype = keras.backend.standardize_dtype(noisy.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise TypeError(
+            "Speech must be float in [-1, 1]. "
+            f"Received dtype {dtype}. "
+            "Convert int16 samples with lmkd_tf.dsp.pcm.int16_to_float first."
+        )
+    if len(noisy.shape) != 2:
+        raise ValueError(
+            "Speech must have the shape (B, N), one row per recording. "
+            f"Received shape {tuple(noisy.shape)}. "
+            "Use samples[None] for one recording, and one row per channel."
+        )
 
 
 def _num_samples(samples):
