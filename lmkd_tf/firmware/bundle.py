@@ -153,7 +153,7 @@ def _check_target(target: Path) -> None:
             "A bundle must go to a new folder or replace an older bundle. "
             f"Received {target}, which holds other files. Give another name."
         )
-    if not (FIRMWARE / "src").is_dir():
+    if not has_library():
         raise FileNotFoundError(
             "A bundle holds the C library, which lies in a checkout of this project. "
             f"Received an installation without {FIRMWARE.name}/. Run this from a checkout."
@@ -165,6 +165,35 @@ def _is_bundle(folder: Path) -> bool:
         return read_json(folder / MANIFEST).get("format") == BUNDLE_FORMAT
     except (FileNotFoundError, ValueError, AttributeError):
         return False
+
+
+def has_library() -> bool:
+    """Returns whether the sources of the C library are here: in a checkout, not if installed."""
+    return (FIRMWARE / "src").is_dir()
+
+
+def write_derived(model: Path, folder: Path) -> dict[str, Any]:
+    """Writes what follows to the byte from a model and this version: all but golden vectors.
+
+    Args:
+        model: `.tflite` file with its manifest beside it.
+        folder: Folder of the bundle; it gets library and license only where they are at hand.
+
+    Returns:
+        What the manifest of the bundle says, without its list of files and its digest.
+    """
+    record = read_json(manifest_path(model))
+    c_bytes = write_c_sources(model, folder / "c")
+    _write_json(folder / "cost.json", cost_sheet(record, c_bytes))
+    (folder / "README.md").write_text(readme(record, generator()))
+    (folder / "MODEL_CARD.md").write_text(model_card(record))
+    shutil.copyfile(SCHEMA_SOURCE, folder / SCHEMA)
+    if has_library():
+        _copy_library(folder / "lib")
+        shutil.copyfile(FIRMWARE.parent / "LICENSE", folder / "LICENSE")
+    copied = ("name", "model", "runtime", "stft", "num_bands", "arena_bytes", "states", "operators")
+    made_by = {"format": BUNDLE_FORMAT, "version": BUNDLE_VERSION, "generator": generator()}
+    return {**made_by, **{entry: record[entry] for entry in copied}}
 
 
 def _archive_of(folder: Path) -> Path:
@@ -187,17 +216,15 @@ def _fill(source: Path, folder: Path) -> None:
     model.parent.mkdir(parents=True)
     shutil.copyfile(source, model)
     shutil.copyfile(manifest_path(source), manifest_path(model))
-    record = read_json(manifest_path(model))
     read_quantized_graph(model)
-    c_bytes = write_c_sources(model, folder / "c")
+    entry = write_derived(model, folder)
     _write_golden(model, folder / "golden")
-    _copy_library(folder / "lib")
-    _write_json(folder / "cost.json", cost_sheet(record, c_bytes))
-    (folder / "README.md").write_text(readme(record, generator()))
-    (folder / "MODEL_CARD.md").write_text(model_card(record))
-    shutil.copyfile(FIRMWARE.parent / "LICENSE", folder / "LICENSE")
-    shutil.copyfile(SCHEMA_SOURCE, folder / SCHEMA)
-    _write_json(folder / MANIFEST, _bundle_manifest(folder, record))
+    files = {
+        path: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for path, content in read_folder(folder).items()
+    }
+    entry["files"] = files
+    _write_json(folder / MANIFEST, {**entry, "digest": digest_of(entry)})
 
 
 def _write_golden(model: Path, folder: Path) -> None:
@@ -215,28 +242,6 @@ def _copy_library(folder: Path) -> None:
     for name in (*sources, *headers, *PUBLIC_HEADERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(FIRMWARE / name, folder / name)
-
-
-def _bundle_manifest(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    files = {
-        path: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for path, content in read_folder(folder).items()
-    }
-    entry = {
-        "format": BUNDLE_FORMAT,
-        "version": BUNDLE_VERSION,
-        "generator": generator(),
-        "name": record["name"],
-        "model": record["model"],
-        "runtime": record["runtime"],
-        "stft": record["stft"],
-        "num_bands": record["num_bands"],
-        "arena_bytes": record["arena_bytes"],
-        "states": record["states"],
-        "operators": record["operators"],
-        "files": files,
-    }
-    return {**entry, "digest": digest_of(entry)}
 
 
 def _write_json(path: Path, value: Any) -> None:
