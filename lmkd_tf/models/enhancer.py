@@ -109,7 +109,17 @@ class SpeechEnhancer(keras.Model):
         return TappedEnhancer(self, layer_names, cut_names)
 
     def get_config(self) -> dict:
-        """Returns the constructor arguments as plain values."""
+        """Returns the constructor arguments as plain values.
+
+        Raises:
+            ValueError: If the core is no Keras 3 model, whose weights would be missing in a file.
+        """
+        if not isinstance(self.core, keras.Model):
+            raise ValueError(
+                "A SpeechEnhancer is saved with the weights of its core, a Keras 3 model. "
+                f"Received a core of {type(self.core).__module__.split('.')[0]}, which Keras does "
+                "not save. Save the core: model.core.save_weights('core.weights.h5')."
+            )
         frame = {name: getattr(self.stft, name) for name in self.stft.__dataclass_fields__}
         core = keras.saving.serialize_keras_object(self.core)
         builder = {"architecture": self.architecture, "size": dict(self.size)}

@@ -158,3 +158,11 @@ def test_samples_of_another_shape_are_refused_with_the_one_wanted(enhancer, shap
     for use in (enhancer, enhancer.analyze):
         with pytest.raises(ValueError, match=r"(?s)must have the shape \(B, N\).*samples\[None\]"):
             use(np.zeros(shape, np.float32))
+
+
+def test_twin_is_not_saved_without_its_weights(enhancer, tmp_path):
+    twin = build_core("tcn", namespace=tf_keras, **SIZE)
+    model = SpeechEnhancer(twin, FRAME, architecture="tcn", size=SIZE)
+    with pytest.raises(ValueError, match=r"Received a core of tf_keras.*model\.core\.save_weights"):
+        model.save(tmp_path / "student.keras")
+    assert list(tmp_path.iterdir()) == []
