@@ -28,7 +28,7 @@ from lmkd_tf.firmware.bundle import (
     write_derived,
     zip_bytes,
 )
-from lmkd_tf.firmware.golden_stages import Stage, golden_stages
+from lmkd_tf.firmware.golden_stages import NUM_FRAMES, Stage, golden_stages
 
 # A bundle holds about 3 MB; what says it is larger than this is not one.
 _MAX_BYTES = 256 * 2**20
@@ -240,7 +240,11 @@ def _golden_findings(model: Path, files: dict[str, bytes], is_ours: bool) -> Ite
     try:
         records = json.loads(files["golden/vectors.json"])
         found = {name: _golden_values(files, entry) for name, entry in records.items()}
-        stages = {stage.name: stage for stage in golden_stages(model, codes=found["codes"])}
+        num_frames = len(found["codes"])
+        if is_ours and num_frames != NUM_FRAMES:
+            raise ValueError(f"{num_frames} frames instead of {NUM_FRAMES}")
+        made = golden_stages(model, num_frames, found["codes"])
+        stages = {stage.name: stage for stage in made}
         if is_ours and records != {name: stage.record for name, stage in stages.items()}:
             yield "golden/vectors.json: not what this version writes"
             return

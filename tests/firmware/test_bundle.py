@@ -15,7 +15,7 @@ from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.export.calibration import Calibration
 from lmkd_tf.export.interpreter import StepModel
 from lmkd_tf.export.tflite import to_tflite
-from lmkd_tf.firmware import bundle
+from lmkd_tf.firmware import bundle, generate
 from lmkd_tf.firmware.bundle import digest_of, read_folder, write_bundle, zip_bytes
 from lmkd_tf.firmware.bundle_check import not_checked, verify_bundle
 from lmkd_tf.firmware.cost_sheet import FRONT_END_INSTRUCTIONS, INSTRUCTIONS_PER_MAC
@@ -81,6 +81,12 @@ def test_bundle_made_again_from_the_same_model_has_the_same_bytes(made, tmp_path
     write_bundle(preset_files("nano")["tflite"], tmp_path / "nano")  # over itself
     assert read_folder(tmp_path / "nano") == read_folder(made)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nano", "nano.zip"]
+
+
+def test_bundle_made_within_a_checkout_has_the_same_bytes(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "_PROJECT_ROOT", tmp_path)
+    write_bundle(preset_files("nano")["tflite"], tmp_path / "nano")
+    assert read_folder(tmp_path / "nano") == read_folder(made)
 
 
 def test_untouched_bundle_is_verified_as_folder_and_as_zip(made):
