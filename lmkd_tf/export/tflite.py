@@ -101,7 +101,8 @@ def check_core(core: Any, architecture: str, size: dict[str, Any]) -> None:
         ValueError: If a layer is missing, added or set up otherwise, naming it.
     """
     found, wanted = (_layer_settings(c) for c in (core, build_core(architecture, **size)))
-    other = sorted(found.keys() ^ wanted.keys()) or [n for n in wanted if found[n] != wanted[n]]
+    missing = sorted(found.keys() ^ wanted.keys())
+    other = missing or [name for name in wanted if _differ(found[name], wanted[name])]
     if other:
         name = other[0]
         raise ValueError(
@@ -121,6 +122,11 @@ def _layer_settings(core: Any) -> dict[str, Any]:
             json.dumps({"class": type(layer).__name__, **own}, default=float)
         )
     return settings
+
+
+def _differ(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    # The two namespaces do not write the same entries.
+    return any(first[name] != second[name] for name in first.keys() & second.keys())
 
 
 def write_core(core: Any, path: Path) -> None:

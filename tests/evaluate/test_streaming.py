@@ -119,7 +119,9 @@ def test_enhancer_rejects_nan_and_names_its_index(identity_backend):
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.complex64])
 def test_enhancer_rejects_samples_that_are_not_float(identity_backend, dtype):
-    with pytest.raises(TypeError, match=r"Received dtype \w+\. .*lmkd_tf\.dsp\.pcm\.int16_to_float"):
+    with pytest.raises(
+        TypeError, match=r"Received dtype \w+\. .*lmkd_tf\.dsp\.pcm\.int16_to_float"
+    ):
         StreamingEnhancer(identity_backend).feed(np.ones(9, dtype))
 
 

@@ -262,7 +262,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(core, calibration, tmp_
 @pytest.mark.parametrize(
     ("architecture", "size", "words"),
     [
-        ("tcn", {**SIZE, "dilations": (2, 1)}, r"'depthwise_\d' is .*'dilation_rate': \[2, 1\]"),
+        ("tcn", {**SIZE, "dilations": (2, 1)}, r"'context_0' is .*'padding': \[\[4, 0\]"),
         ("tcn", {**SIZE, "dilations": (1,)}, r"is None instead of|instead of None"),
         ("gru", {"num_bands": 12, "channels": 8}, "makes with `size`"),
     ],
