@@ -242,7 +242,8 @@ def _golden_findings(model: Path, files: dict[str, bytes], is_ours: bool) -> Ite
         found = {name: _golden_values(files, entry) for name, entry in records.items()}
         num_frames = len(found["codes"])
         if is_ours and num_frames != NUM_FRAMES:
-            raise ValueError(f"{num_frames} frames instead of {NUM_FRAMES}")
+            yield f"golden/codes.bin: {num_frames} frames instead of {NUM_FRAMES}"
+            return
         made = golden_stages(model, num_frames, found["codes"])
         stages = {stage.name: stage for stage in made}
         if is_ours and records != {name: stage.record for name, stage in stages.items()}:
