@@ -472,7 +472,8 @@ class CompressConfig:
         quantization: Training with fake quantization.
         num_calibration_frames: Frames for post-training int16x8 calibration, at least 100.
         num_bands: Bands that structured pruning leaves, coarser than before; None: all.
-        bands_per_position: The same for a network on a grid, as all that follow.
+        bands_per_position: The same for a network on a grid, as all that follow; only together
+            with a smaller `num_bands`.
         encoder_channels: Width of the encoder that structured pruning leaves.
         squeeze_channels: Width of each position on its way into the bottleneck.
         bottleneck_channels: Width of the bottleneck.
