@@ -54,12 +54,14 @@ def _require_flags(names: list[str]) -> None:
 
 
 def _verify(path: str) -> int:
-    from lmkd_tf.firmware.bundle_check import verify_bundle
+    from lmkd_tf.firmware.bundle_check import not_checked, verify_bundle
 
-    findings = verify_bundle(path)
-    for line in findings:
+    findings, gaps = verify_bundle(path), not_checked(path)
+    for line in (*findings, *gaps):
         sys.stdout.write(f"{line}\n")
-    verdict = f"{len(findings)} findings; do not use it" if findings else "every bit is as made"
+    verdict = "the rest is as made, not all is checked" if gaps else "every bit is as made"
+    if findings:
+        verdict = f"{len(findings)} findings; do not use it"
     sys.stdout.write(f"{path}: {verdict}\n")
     return 1 if findings else 0
 

@@ -65,6 +65,7 @@ _LATER_SETTINGS = {
     "metric_weight": 0.0,
     **{"speed_probability": 0.0, "speech_tilt_probability": 0.0, "codec_probability": 0.0},
     "room_tone_probability": 0.0,
+    "noise_speeds": (1.0,),
     "network_start_is_partial": False,
     "magnitude_asymmetry": 0.0,
     "codecs": ("ulaw", "vorbis"),

@@ -31,7 +31,8 @@ def prune(
     """Wraps a core so that training drives its small weights to zero.
 
     Depthwise kernels are always left out: they hold a few weights per channel and a few percent
-    of the work, and each of them counts. Normalization and biases are folded.
+    of the work, and each of them counts. So are the kernels within recurrences; the convolutions in
+    front of their gates are pruned. Normalization and biases are folded.
 
     Zeros make the compressed image smaller. TFLite Micro and the generated C multiply by them like
     by any other weight, so they save no cycles; `lmkd_tf.compress.structured` does.

@@ -131,18 +131,30 @@ def _why_not(layer: Any) -> str | None:
     if kind == "BatchNormalization":
         source = layer.input._keras_history.layer
         before = type(getattr(source, "layer", source)).__name__  # within a wrapper of tfmot
-        if before not in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose"):
+        if before not in ("Conv2D", "DepthwiseConv2D"):
             return f"behind a {before} it would stay float. Put it behind a convolution"
-    elif kind == "Activation" and layer.get_config()["activation"] not in _ACTIVATIONS:
-        return f"its function has no integer form. Use one of {', '.join(_ACTIVATIONS)}"
     elif kind not in _QUANTIZABLE:
         return f"no rule for it is known. Use one of {', '.join(sorted(_QUANTIZABLE))}"
+    return _why_not_so(layer, kind)
+
+
+def _why_not_so(layer: Any, kind: str) -> str | None:
+    """Why a layer has no integer form with its arguments, though others of its kind have."""
+    config = layer.get_config()
+    if config.get("activation", "linear") not in _ACTIVATIONS:
+        return f"its function has no integer form. Use one of {', '.join(_ACTIVATIONS)}"
+    if kind == "ReLU":
+        is_plain = not config["negative_slope"] and not config["threshold"]
+        if not is_plain or config["max_value"] not in (None, 6.0):
+            return "only 0 and 6 are limits of an operator. Use ReLU() or ReLU(6)"
+    if kind in ("Add", "Multiply") and len(layer.input) > 2:
+        return f"its operator has two inputs, not {len(layer.input)}. Use one layer after another"
     return None
 
 
 _ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh")
 _QUANTIZABLE = {
-    "InputLayer", "Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense", "BatchNormalization",
+    "InputLayer", "Conv2D", "DepthwiseConv2D", "Dense", "BatchNormalization",
     "ReLU", "Activation", "Add", "Multiply", "Subtract", "Concatenate", "StateConcatenate",
     "Cropping2D", "ZeroPadding2D", "Reshape", "Permute", "AveragePooling2D", "MaxPooling2D",
     "Dropout", "PlainGru",
@@ -160,6 +172,7 @@ _REMEDIES = {
     "Lambda": "its code cannot be read. Use a layer in its place",
     "TFOpLambda": "an operator without a layer. Use the layer of that name, such as Multiply",
     "SlicingOpLambda": "an operator without a layer. Use Cropping2D",
+    "Conv2DTranspose": "tfmot finds no kernel in it. Use Conv2D and Reshape, as build_grid does",
     "Conv1D": "tfmot does not know it. Use Conv2D on (B, T, 1, C)",
     "SeparableConv1D": "tfmot does not know it. Use DepthwiseConv2D and Conv2D",
 }

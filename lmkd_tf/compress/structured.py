@@ -238,7 +238,8 @@ def _check_smaller(old: dict[str, int], new: dict[str, int], size: dict[str, int
         raise ValueError(
             "Structured pruning makes nothing larger. "
             f"Received {size}, with which {larger[0]} has {new[larger[0]]} channels instead of "
-            f"{old[larger[0]]}. Use smaller sizes."
+            f"{old[larger[0]]}. Use smaller sizes; `bands_per_position` changes only together with "
+            "a smaller `num_bands`."
         )
     if old == new:
         raise ValueError(

@@ -87,6 +87,7 @@ class DataConfig:
         speech_level: How the level of speech is measured: `"frames"` or `"p56"` (ITU-T P.56).
         sampling: `"random"` crops, or `"epochs"`: all speech once before any comes again.
         max_noises: Most noises at once, at least 2.
+        noise_speeds: Speeds, pitch and all, at which every recording of noise is drawn.
         room_probability: Share of training pairs in a room.
         early_ms: Early reverberation that stays in the clean target, in ms.
         num_simulated_rooms: Rooms to simulate where the corpus has no responses.
@@ -110,6 +111,7 @@ class DataConfig:
     speech_level: str = "frames"
     sampling: str = "random"
     max_noises: int = 2
+    noise_speeds: tuple[float, ...] = (1.0,)
     room_probability: float = 0.0
     early_ms: float = 50.0
     num_simulated_rooms: int = 200
@@ -149,6 +151,12 @@ class DataConfig:
             "`data.codecs` must hold names out of ulaw, vorbis, opus.",
             f"{self.codecs}",
             "Use for example ulaw,vorbis.",
+        )
+        _require(
+            len(self.noise_speeds) > 0 and all(0.5 <= s <= 2.0 for s in self.noise_speeds),
+            "`data.noise_speeds` must hold factors from 0.5 to 2.",
+            f"{self.noise_speeds}",
+            "Use for example 0.8,1.0,1.25.",
         )
         for low, high in (("snr_min_db", "snr_max_db"), ("level_min_dbfs", "level_max_dbfs")):
             _require(
@@ -472,7 +480,8 @@ class CompressConfig:
         quantization: Training with fake quantization.
         num_calibration_frames: Frames for post-training int16x8 calibration, at least 100.
         num_bands: Bands that structured pruning leaves, coarser than before; None: all.
-        bands_per_position: The same for a network on a grid, as all that follow.
+        bands_per_position: The same for a network on a grid, as all that follow; only together
+            with a smaller `num_bands`.
         encoder_channels: Width of the encoder that structured pruning leaves.
         squeeze_channels: Width of each position on its way into the bottleneck.
         bottleneck_channels: Width of the bottleneck.

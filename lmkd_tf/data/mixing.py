@@ -59,6 +59,7 @@ class MixSettings:
         tilt_probability: Share of noises whose spectrum is tilted.
         tilt_max_db: Largest gain of the tilt in dB, treble over bass, up or down.
         max_noises: Most recordings in such a sum, at least 2.
+        noise_speeds: Speeds, pitch and all, at which every noise recording is there to be drawn.
         room_probability: Share of pairs whose speech is heard in a room.
         early_ms: Reverberation up to this many ms after the direct sound stays in the
             clean target.
@@ -95,6 +96,7 @@ class MixSettings:
     tilt_probability: float = 0.3
     tilt_max_db: float = 6.0
     max_noises: int = 2
+    noise_speeds: tuple[float, ...] = (1.0,)
     room_probability: float = 0.0
     early_ms: float = 50.0
     clip_probability: float = 0.0
@@ -126,8 +128,10 @@ class MixSettings:
         limits_hz = self.band_limits_hz
         is_audible = len(limits_hz) > 0 and min(limits_hz) >= 100.0
         _require(is_audible, "`band_limits_hz` must hold frequencies of at least 100 Hz", self)
-        are_speeds = len(self.speeds) > 0 and 0.5 <= min(self.speeds) <= max(self.speeds) <= 2.0
-        _require(are_speeds, "`speeds` must hold factors from 0.5 to 2", self)
+        for name in ("speeds", "noise_speeds"):
+            speeds = getattr(self, name)
+            are_speeds = len(speeds) > 0 and 0.5 <= min(speeds) <= max(speeds) <= 2.0
+            _require(are_speeds, f"`{name}` must hold factors from 0.5 to 2", self)
         are_codecs = len(self.codecs) > 0 and {*self.codecs} <= {*CODECS}
         _require(are_codecs, f"`codecs` must hold names out of {', '.join(CODECS)}", self)
         for name, known in (("speech_level", SPEECH_LEVELS), ("sampling", SAMPLINGS)):

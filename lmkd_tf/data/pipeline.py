@@ -23,7 +23,7 @@ from lmkd_tf.data.index import Corpus, Pair
 from lmkd_tf.data.mixing import MixSettings, Place, loop_clip, noise_pool, speech_pool
 from lmkd_tf.data.pairing import draw_pair, mix_pair
 from lmkd_tf.data.rooms import RoomPool
-from lmkd_tf.data.store import AudioStore, find_fault, read_mono, resample
+from lmkd_tf.data.store import AudioStore, at_speeds, find_fault, read_mono, resample
 from lmkd_tf.dsp.level import active_level_dbfs
 from lmkd_tf.dsp.pcm import int16_to_float
 
@@ -94,6 +94,7 @@ class PairSource:
                 "`batch_size` must be at least 1 and `seed` must not be negative. "
                 f"Received batch_size={batch_size}, seed={seed}. Correct that value."
             )
+        noise = at_speeds(noise, settings.noise_speeds)
         self.voices = speech_pool(speech)
         self.babblers = speech_pool(speech, is_for_babble=True)
         self.noises = noise_pool(noise)
@@ -238,8 +239,8 @@ def validation_pairs(
 ) -> tf.data.Dataset:
     """Makes a fixed, finite set of pairs in the structure of `training_pairs`.
 
-    The noises are single recordings as they are: no sums, no babble made on the fly and
-    no tilt. The batches are kept in memory once they have been drawn.
+    The noises are single recordings as they are: no sums, no babble made on the fly, no tilt and
+    no other speed. The batches are kept in memory once they have been drawn.
 
     Args:
         speech: Validation speech.
@@ -274,6 +275,7 @@ def without_effects(settings: MixSettings) -> MixSettings:
         tilt_probability=0.0,
         clip_probability=0.0,
         band_limit_probability=0.0,
+        noise_speeds=(1.0,),
         speed_probability=0.0,
         speech_tilt_probability=0.0,
         codec_probability=0.0,

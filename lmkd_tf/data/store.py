@@ -9,7 +9,7 @@ these give an `AudioStore` too, and the same batches.
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import soxr
 from scipy.signal import sosfilt
 
 from lmkd_tf.data.index import Clip
-from lmkd_tf.dsp.pcm import float_to_int16
+from lmkd_tf.dsp.pcm import float_to_int16, int16_to_float
 
 Reader = Callable[[Path], tuple[np.ndarray, int]]
 
@@ -105,6 +105,39 @@ def load_store(
                 on_progress(index + 1, len(listed))
     check_failures(skipped, len(listed), max_failed_fraction)
     return AudioStore(signals, kept, skipped, sample_rate_hz)
+
+
+def at_speeds(store: AudioStore, speeds: Sequence[float]) -> AudioStore:
+    """Makes a store of every clip at each of some speeds, pitch and all.
+
+    Each speed takes the memory of the clips once more, divided by the speed.
+
+    Args:
+        store: Clips in memory or packed.
+        speeds: How much faster; 1 leaves the clips as they are.
+
+    Returns:
+        The store, all clips at the first speed before those at the next.
+
+    Raises:
+        ValueError: If clips that are read where they lie are to have another speed than 1.
+    """
+    if tuple(speeds) == (1.0,):
+        return store
+    if not all(isinstance(signal, np.ndarray) for signal in store.signals):
+        raise ValueError(
+            "Recordings must be in memory or packed to be played at other speeds. "
+            f"Received speeds {tuple(speeds)} for clips that are read as they are needed. "
+            "Pack the corpus with lmkd-data pack, or leave out `noise_speeds`."
+        )
+    signals = [_at_speed(signal, speed) for speed in speeds for signal in store.signals]
+    return replace(store, signals=signals, clips=store.clips * len(speeds), levels_dbfs=None)
+
+
+def _at_speed(signal: np.ndarray, speed: float) -> np.ndarray:
+    if speed == 1.0:
+        return signal
+    return float_to_int16(soxr.resample(int16_to_float(signal), speed, 1.0, quality="HQ"))
 
 
 def check_failures(

@@ -140,7 +140,16 @@ def _level_at_margin(levels_db: np.ndarray, margins_db: np.ndarray) -> float:
 
 
 def speech_level_dbfs(samples: np.ndarray, sample_rate_hz: int, method: str) -> float:
-    """Returns the active speech level by `"frames"` or `"p56"`, in dBFS."""
+    """Returns the active speech level by `"frames"` or `"p56"`, in dBFS.
+
+    Raises:
+        ValueError: If the method is neither.
+    """
+    if method not in SPEECH_LEVELS:
+        raise ValueError(
+            f"`method` must be one of {', '.join(SPEECH_LEVELS)}. "
+            f"Received {method!r}. Use 'frames'."
+        )
     measure = p56_level_dbfs if method == "p56" else active_level_dbfs
     return measure(samples, sample_rate_hz)
 

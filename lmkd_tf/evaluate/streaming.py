@@ -122,6 +122,7 @@ class StreamingEnhancer:
             float32 array of shape `(M,)`; M may be 0.
 
         Raises:
+            TypeError: If `samples` are not float.
             ValueError: If `samples` is not one-dimensional or not finite.
         """
         samples = _checked(samples)
@@ -151,6 +152,7 @@ class StreamingEnhancer:
             float32 array of shape `(N,)`.
 
         Raises:
+            TypeError: If `samples` are not float.
             ValueError: If `samples` is not one-dimensional or not finite.
         """
         self.reset()
@@ -199,7 +201,14 @@ def _has_own_transforms(backend: Any) -> bool:
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:
-    samples = np.asarray(samples, np.float32)
+    samples = np.asarray(samples)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise TypeError(
+            "`samples` must be float in [-1, 1]. "
+            f"Received dtype {samples.dtype}. "
+            "Convert int16 samples with lmkd_tf.dsp.pcm.int16_to_float first."
+        )
+    samples = samples.astype(np.float32, copy=False)
     if samples.ndim != 1:
         raise ValueError(
             "`samples` must be one channel of shape (N,). "

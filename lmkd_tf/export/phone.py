@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lmkd_tf.config.files import write_bytes
-from lmkd_tf.export.tflite import convert_in_child, write_core
+from lmkd_tf.export.tflite import check_core, convert_in_child, write_core
+from lmkd_tf.models.enhancer import SpeechEnhancer
 
 _RANGES = {"float16": "float16", "int8": "weights"}
 
@@ -17,20 +18,23 @@ def to_phone(
     """Exports a float student for LiteRT, which a microcontroller does not run.
 
     Args:
-        core: Trained core.
+        core: Trained core, or the `SpeechEnhancer` around it.
         output: `.tflite` file to write.
         architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
         size: Size arguments of the network.
         weights: Type of the weights in the file, `"float16"` or `"int8"`.
 
     Raises:
-        RuntimeError: If the converter fails or crashes.
-        ValueError: If the type is unknown or a weight is not finite.
+        RuntimeError: If the converter fails, crashes or does not end.
+        ValueError: If the type is unknown, the core is not of that architecture and size, or a
+            weight is not finite.
     """
     if weights not in _RANGES:
         raise ValueError(
             f"`weights` must be one of {', '.join(_RANGES)}. Received {weights!r}. Use 'float16'."
         )
+    core = core.core if isinstance(core, SpeechEnhancer) else core
+    check_core(core, architecture, size)
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "core.npz"
         write_core(core, stored)

@@ -22,9 +22,17 @@ from lmkd_tf.export.manifest import MANIFEST_VERSION, Manifest, write_manifest
 from lmkd_tf.export.metadata import embed_metadata
 from lmkd_tf.export.op_check import check_graph
 from lmkd_tf.export.operators import tflite_steps
+from lmkd_tf.models.builder import build_core, whole_size
+from lmkd_tf.models.enhancer import SpeechEnhancer
 
 _CONVERSION_SECONDS = 1800  # half a minute on an idle machine
 DTYPES = ("int8", "int16")
+# Of the configuration of a layer: what changes its output.
+_SETTINGS = (
+    "activation", "cropping", "dilation_rate", "epsilon", "filters", "kernel_size", "max_value",
+    "negative_slope", "padding", "rate", "strides", "target_shape", "threshold", "units",
+    "use_bias",
+)  # fmt: skip
 
 
 def to_tflite(
@@ -43,7 +51,8 @@ def to_tflite(
 
     Args:
         student: Path of the `.weights.h5` of the core that `quantize` returned and training
-            went through, or a float core to be quantized after training.
+            went through, or a float core, or the `SpeechEnhancer` around it, to be quantized after
+            training.
         output: `.tflite` file to write, its manifest goes beside it.
         architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
         size: Size arguments of the network.
@@ -58,9 +67,11 @@ def to_tflite(
     Raises:
         FileNotFoundError: If there is no file of weights.
         RuntimeError: If the converter fails or crashes.
-        ValueError: If student, type and calibration do not fit, a weight is not finite, or the
-            graph is not one that a microcontroller runs exactly.
+        ValueError: If student, type and calibration do not fit, the student is not of that
+            architecture and size, a weight is not finite, or the graph is not one that a
+            microcontroller runs exactly.
     """
+    student = student.core if isinstance(student, SpeechEnhancer) else student
     _check_request(student, dtype, calibration)
     request = {"dtype": dtype, "architecture": architecture, "size": size}
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,6 +79,7 @@ def to_tflite(
             request |= {"ranges": "trained", "weights": str(Path(student).resolve())}
         else:
             calibration.check_bands(int(student.input_shape[-1]))
+            check_core(student, architecture, size)
             weights, frames = Path(scratch) / "core.npz", Path(scratch) / "frames.npy"
             write_core(student, weights)
             np.save(frames, calibration.features.astype(np.float32))
@@ -75,6 +87,46 @@ def to_tflite(
             request |= {"calibration": str(frames)}
         record = calibration.record if calibration else {}
         return _export(Path(output), request, stft, record)
+
+
+def check_core(core: Any, architecture: str, size: dict[str, Any]) -> None:
+    """Refuses a core that is not what the builder makes: its weights alone might fit.
+
+    Args:
+        core: Core of either namespace.
+        architecture: Name in `lmkd_tf.models.ARCHITECTURES`.
+        size: Size arguments of the network.
+
+    Raises:
+        ValueError: If a layer is missing, added or set up otherwise, naming it.
+    """
+    found, wanted = (_layer_settings(c) for c in (core, build_core(architecture, **size)))
+    missing = sorted(found.keys() ^ wanted.keys())
+    other = missing or [name for name in wanted if _differ(found[name], wanted[name])]
+    if other:
+        name = other[0]
+        raise ValueError(
+            f"A core must be what build_core({architecture!r}, ...) makes with `size`. "
+            f"Received one whose layer {name!r} is {found.get(name)} instead of "
+            f"{wanted.get(name)} with {size}. Pass the architecture and size it was built with."
+        )
+
+
+def _layer_settings(core: Any) -> dict[str, Any]:
+    """What the layers compute, by name, and the same in both namespaces."""
+    settings = {}
+    for layer in core.layers:
+        config = layer.get_config()
+        own = {name: config[name] for name in _SETTINGS if name in config}
+        settings[layer.name] = json.loads(
+            json.dumps({"class": type(layer).__name__, **own}, default=float)
+        )
+    return settings
+
+
+def _differ(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    # The two namespaces do not write the same entries.
+    return any(first[name] != second[name] for name in first.keys() & second.keys())
 
 
 def write_core(core: Any, path: Path) -> None:
@@ -124,7 +176,7 @@ def _export(
     output: Path, request: dict[str, Any], stft: StftConfig, calibration: dict[str, Any]
 ) -> Manifest:
     # As JSON has it, so that a manifest read back equals the one that was returned.
-    size = json.loads(json.dumps(request["size"]))
+    size = json.loads(json.dumps(whole_size(request["architecture"], **request["size"])))
     network = {"architecture": request["architecture"], "size": size}
     facts = {
         "network": network,
@@ -153,15 +205,13 @@ def convert_in_child(request: dict[str, Any]) -> bytes:
         The converted graph.
 
     Raises:
-        RuntimeError: If the converter fails or crashes.
+        RuntimeError: If the converter fails, crashes or does not end.
     """
     with tempfile.TemporaryDirectory() as scratch:
         request_path, converted = Path(scratch) / "request.json", Path(scratch) / "graph.tflite"
         write_json(request_path, {**request, "output": str(converted)})
         command = [sys.executable, "-m", "lmkd_tf.export.convert", str(request_path)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_CONVERSION_SECONDS, check=False
-        )
+        done = _finished(command)
         if done.returncode == 0 and converted.is_file():
             return converted.read_bytes()
     tail = "\n".join(done.stderr.strip().splitlines()[-8:])
@@ -170,6 +220,19 @@ def convert_in_child(request: dict[str, Any]) -> bytes:
         f"Received status {done.returncode} (a negative one is a crash):\n{tail}\n"
         "Build the student from the layers in docs/streaming.md."
     )
+
+
+def _finished(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_CONVERSION_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"The converter must finish within {_CONVERSION_SECONDS} s. "
+            "Received no result by then, so it was ended. "
+            "Try again on an idle machine, or build a smaller student."
+        ) from error
 
 
 def _metadata(

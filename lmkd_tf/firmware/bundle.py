@@ -50,7 +50,8 @@ def write_bundle(model_path: str | Path, folder: str | Path) -> Path:
         The zip.
 
     Raises:
-        FileExistsError: If the folder holds something else.
+        FileExistsError: If something else has the name of the folder or of the zip, or lies in the
+            folder.
         FileNotFoundError: If the model or the sources of the firmware are missing.
         ValueError: If the model is not one that firmware runs.
     """
@@ -61,7 +62,7 @@ def write_bundle(model_path: str | Path, folder: str | Path) -> Path:
         made = Path(scratch) / "new"
         _fill(Path(model_path), made)
         content = zip_bytes(read_folder(made), target.name)
-        archive = target.with_name(f"{target.name}.zip")
+        archive = _archive_of(target)
         with atomic_path(archive) as temporary:
             temporary.write_bytes(content)
             if target.exists():
@@ -134,12 +135,25 @@ def write_c_sources(model: Path, folder: Path) -> dict[str, int] | None:
 
 
 def _check_target(target: Path) -> None:
+    # Links that lead nowhere count as well: they are somebody's.
+    if (target.exists() or target.is_symlink()) and not target.is_dir():
+        raise FileExistsError(
+            "A bundle must go to a new folder or replace an older bundle. "
+            f"Received {target}, which is no folder. Give another name, or move that away."
+        )
+    archive = _archive_of(target)
+    if (archive.exists() or archive.is_symlink()) and not _is_zip_of_bundle(archive):
+        raise FileExistsError(
+            "The zip beside a bundle must be new or replace the zip of an older bundle. "
+            f"Received {target}, beside which {archive.name} is something else. "
+            "Give another name, or move that file away."
+        )
     if target.is_dir() and any(target.iterdir()) and not _is_bundle(target):
         raise FileExistsError(
             "A bundle must go to a new folder or replace an older bundle. "
             f"Received {target}, which holds other files. Give another name."
         )
-    if not (FIRMWARE / "src").is_dir():
+    if not has_library():
         raise FileNotFoundError(
             "A bundle holds the C library, which lies in a checkout of this project. "
             f"Received an installation without {FIRMWARE.name}/. Run this from a checkout."
@@ -153,23 +167,64 @@ def _is_bundle(folder: Path) -> bool:
         return False
 
 
+def has_library() -> bool:
+    """Returns whether the sources of the C library are here: in a checkout, not if installed."""
+    return (FIRMWARE / "src").is_dir()
+
+
+def write_derived(model: Path, folder: Path) -> dict[str, Any]:
+    """Writes what follows to the byte from a model and this version: all but golden vectors.
+
+    Args:
+        model: `.tflite` file with its manifest beside it.
+        folder: Folder of the bundle; it gets library and license only where they are at hand.
+
+    Returns:
+        What the manifest of the bundle says, without its list of files and its digest.
+    """
+    record = read_json(manifest_path(model))
+    c_bytes = write_c_sources(model, folder / "c")
+    _write_json(folder / "cost.json", cost_sheet(record, c_bytes))
+    (folder / "README.md").write_text(readme(record, generator()))
+    (folder / "MODEL_CARD.md").write_text(model_card(record))
+    shutil.copyfile(SCHEMA_SOURCE, folder / SCHEMA)
+    if has_library():
+        _copy_library(folder / "lib")
+        shutil.copyfile(FIRMWARE.parent / "LICENSE", folder / "LICENSE")
+    copied = ("name", "model", "runtime", "stft", "num_bands", "arena_bytes", "states", "operators")
+    made_by = {"format": BUNDLE_FORMAT, "version": BUNDLE_VERSION, "generator": generator()}
+    return {**made_by, **{entry: record[entry] for entry in copied}}
+
+
+def _archive_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.zip")
+
+
+def _is_zip_of_bundle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.split("/")[1:] == [MANIFEST]]
+            records = [json.loads(archive.read(name)) for name in names]
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):  # RuntimeError: a password
+        return False
+    return [isinstance(r, dict) and r.get("format") for r in records] == [BUNDLE_FORMAT]
+
+
 def _fill(source: Path, folder: Path) -> None:
     read_manifest(source)  # refuses a model that is not the one of its manifest
     model = folder / "model" / source.name
     model.parent.mkdir(parents=True)
     shutil.copyfile(source, model)
     shutil.copyfile(manifest_path(source), manifest_path(model))
-    record = read_json(manifest_path(model))
     read_quantized_graph(model)
-    c_bytes = write_c_sources(model, folder / "c")
+    entry = write_derived(model, folder)
     _write_golden(model, folder / "golden")
-    _copy_library(folder / "lib")
-    _write_json(folder / "cost.json", cost_sheet(record, c_bytes))
-    (folder / "README.md").write_text(readme(record, generator()))
-    (folder / "MODEL_CARD.md").write_text(model_card(record))
-    shutil.copyfile(FIRMWARE.parent / "LICENSE", folder / "LICENSE")
-    shutil.copyfile(SCHEMA_SOURCE, folder / SCHEMA)
-    _write_json(folder / MANIFEST, _bundle_manifest(folder, record))
+    files = {
+        path: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for path, content in read_folder(folder).items()
+    }
+    entry["files"] = files
+    _write_json(folder / MANIFEST, {**entry, "digest": digest_of(entry)})
 
 
 def _write_golden(model: Path, folder: Path) -> None:
@@ -187,28 +242,6 @@ def _copy_library(folder: Path) -> None:
     for name in (*sources, *headers, *PUBLIC_HEADERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(FIRMWARE / name, folder / name)
-
-
-def _bundle_manifest(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    files = {
-        path: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for path, content in read_folder(folder).items()
-    }
-    entry = {
-        "format": BUNDLE_FORMAT,
-        "version": BUNDLE_VERSION,
-        "generator": generator(),
-        "name": record["name"],
-        "model": record["model"],
-        "runtime": record["runtime"],
-        "stft": record["stft"],
-        "num_bands": record["num_bands"],
-        "arena_bytes": record["arena_bytes"],
-        "states": record["states"],
-        "operators": record["operators"],
-        "files": files,
-    }
-    return {**entry, "digest": digest_of(entry)}
 
 
 def _write_json(path: Path, value: Any) -> None:

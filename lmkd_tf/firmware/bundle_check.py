@@ -23,23 +23,25 @@ from lmkd_tf.firmware.bundle import (
     SCHEMA_SOURCE,
     digest_of,
     generator,
+    has_library,
     read_folder,
-    write_c_sources,
+    write_derived,
     zip_bytes,
 )
-from lmkd_tf.firmware.golden_stages import replay_masks
+from lmkd_tf.firmware.golden_stages import NUM_FRAMES, Stage, golden_stages
 
 # A bundle holds about 3 MB; what says it is larger than this is not one.
 _MAX_BYTES = 256 * 2**20
-# Its floats depend on the machine; its integers are replayed instead.
-_NOT_REGENERATED = ("golden.c",)
+# Its floats depend on the machine; golden/ holds more of the same, which is compared.
+_NOT_REGENERATED = ("c/golden.c",)
 
 
 def verify_bundle(path: str | Path) -> list[str]:
     """Checks every file of a bundle against its manifest, its model and the generator.
 
-    A change of a file alone shows in its hash. A change of file and hash shows because the C
-    sources are generated anew from the model, and its golden vectors replayed in TFLite Micro.
+    A change of a file alone shows in its hash. A change of file and hash shows where the file is
+    made anew from the model: C sources, library, costs and texts byte by byte, golden vectors by
+    their tolerances, with the network in TFLite Micro. `not_checked` says what was left out.
 
     Args:
         path: Folder or zip.
@@ -58,6 +60,29 @@ def verify_bundle(path: str | Path) -> list[str]:
         return findings
     findings += _hash_findings(files, record)
     return findings or list(_model_findings(files, record))
+
+
+def not_checked(path: str | Path) -> list[str]:
+    """Names the files of a bundle that `verify_bundle` holds against their hashes alone.
+
+    Those of another version may be right without being what this one writes. What the manifest
+    of the model says of it beyond frame, bands, features and states is taken as it is, too.
+
+    Args:
+        path: Folder or zip, as for `verify_bundle`.
+
+    Returns:
+        One line per reason, with the files; empty where only `c/golden.c` is left out.
+    """
+    files, _ = _read(Path(path))
+    made_by = _read_manifest(files, path).get("generator")
+    if made_by != generator():
+        names = "c/, lib/, golden/ but the masks, cost.json and texts"
+        remedy = f"this is {generator()}. Check it with that version"
+        return [f"{names}: not checked, made by {made_by}; {remedy}"]
+    if not has_library():
+        return ["lib/, LICENSE: not checked, they lie in a checkout. Run this from one"]
+    return []
 
 
 def _read(path: Path) -> tuple[dict[str, bytes], list[str]]:
@@ -179,8 +204,10 @@ def _model_findings(files: dict[str, bytes], record: dict[str, Any]) -> Iterator
             return
         if METADATA_NAME in graph.metadata:  # the shipped preset may be older than the record
             yield from _metadata_findings(model, manifest)
-        yield from _source_findings(model, files, record)
-        yield from _golden_findings(model, files)
+        is_ours = record["generator"] == generator()  # another may write other files
+        if is_ours:
+            yield from _derived_findings(model, files, record)
+        yield from _golden_findings(model, files, is_ours)
 
 
 def _metadata_findings(model: Path, manifest: Any) -> Iterator[str]:
@@ -190,27 +217,56 @@ def _metadata_findings(model: Path, manifest: Any) -> Iterator[str]:
             yield f"{model.name}: its record and its manifest disagree on {entry}"
 
 
-def _source_findings(model: Path, files: dict[str, bytes], record: dict[str, Any]) -> Iterator[str]:
-    if record["generator"] != generator():
-        return  # another generator may write other sources for the same model
-    folder = model.parent.parent / "c"
-    write_c_sources(model, folder)
-    for path in sorted(folder.glob("*")):
-        if path.name not in _NOT_REGENERATED and files.get(f"c/{path.name}") != path.read_bytes():
-            yield f"c/{path.name}: not what the model gives"
+def _derived_findings(
+    model: Path, files: dict[str, bytes], record: dict[str, Any]
+) -> Iterator[str]:
+    folder = model.parent.parent / "made"
+    entries = json.loads(json.dumps(write_derived(model, folder)))
+    for entry, value in entries.items():
+        if record.get(entry) != value:
+            yield f"{MANIFEST}: {entry}: not what the manifest of the model says"
+    made = read_folder(folder)
+    for name, content in made.items():
+        if name not in _NOT_REGENERATED and files.get(name) != content:
+            source = "this version holds" if name.startswith("lib/") else "the model gives"
+            yield f"{name}: not what {source}"
+    folders = ("c/", "lib/") if has_library() else ("c/",)
+    for name in sorted(files.keys() - made.keys()):
+        if name.startswith(folders):
+            yield f"{name}: not part of a bundle"
 
 
-def _golden_findings(model: Path, files: dict[str, bytes]) -> Iterator[str]:
+def _golden_findings(model: Path, files: dict[str, bytes], is_ours: bool) -> Iterator[str]:
     try:
-        stages = json.loads(files["golden/vectors.json"])
-        codes, masks = (
-            np.frombuffer(files[f"golden/{stages[n]['file']}"], stages[n]["dtype"]).reshape(
-                stages[n]["shape"]
-            )
-            for n in ("codes", "masks")
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        records = json.loads(files["golden/vectors.json"])
+        found = {name: _golden_values(files, entry) for name, entry in records.items()}
+        num_frames = len(found["codes"])
+        if is_ours and num_frames != NUM_FRAMES:
+            yield f"golden/codes.bin: {num_frames} frames instead of {NUM_FRAMES}"
+            return
+        made = golden_stages(model, num_frames, found["codes"])
+        stages = {stage.name: stage for stage in made}
+        if is_ours and records != {name: stage.record for name, stage in stages.items()}:
+            yield "golden/vectors.json: not what this version writes"
+            return
+        checked = stages if is_ours else {"masks": stages["masks"]}
+        wrong = [name for name, stage in checked.items() if not _agrees(found[name], stage)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         yield f"golden/vectors.json: not readable ({type(error).__name__}: {error})"
         return
-    if not np.array_equal(replay_masks(model, codes), masks):
-        yield "golden/masks.bin: not what TensorFlow Lite Micro computes from golden/codes.bin"
+    for name in wrong:
+        source = stages[name].source
+        by = "TensorFlow Lite Micro computes" if source == "codes" else "this version computes"
+        yield f"golden/{stages[name].file}: not what {by} from golden/{source}.bin"
+
+
+def _golden_values(files: dict[str, bytes], entry: dict[str, Any]) -> np.ndarray:
+    content = files[f"golden/{entry['file']}"]
+    return np.frombuffer(content, entry["dtype"]).reshape(entry["shape"])
+
+
+def _agrees(found: np.ndarray, stage: Stage) -> bool:
+    # A feature on the border of two codes falls to either side.
+    allowed = 1 if stage.name == "codes" else stage.max_difference
+    difference = np.abs(found.astype(np.float64) - stage.values.astype(np.float64))
+    return found.shape == stage.values.shape and bool(np.all(difference <= allowed))

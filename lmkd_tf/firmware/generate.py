@@ -44,8 +44,9 @@ def generate(manifest_path: str | os.PathLike, out_dir: str | os.PathLike) -> li
             f"Received {manifest['num_bins']}, expected {config.num_bins}. "
             "Export the model again with lmkd-export."
         )
-    in_project = manifest_path.is_relative_to(_PROJECT_ROOT)
-    source = str(manifest_path.relative_to(_PROJECT_ROOT)) if in_project else None
+    # Elsewhere the path says nothing of the model: a bundle made within a checkout is any bundle.
+    is_shipped = manifest_path.parent == DEFAULT_MANIFEST.parent
+    source = str(manifest_path.relative_to(_PROJECT_ROOT)) if is_shipped else None
     notice = generated_notice(manifest_path, source)
     written = [
         *write_c_arrays(manifest_path, out_dir, source),

@@ -57,12 +57,16 @@ class Stage:
         }
 
 
-def golden_stages(model_path: str | Path, num_frames: int = NUM_FRAMES) -> list[Stage]:
+def golden_stages(
+    model_path: str | Path, num_frames: int = NUM_FRAMES, codes: np.ndarray | None = None
+) -> list[Stage]:
     """Runs the test signal through every stage, the network in TFLM.
 
     Args:
         model_path: `.tflite` file with its manifest beside it.
         num_frames: Hops.
+        codes: Features as integers `(num_frames, E)` to go on from, instead of those computed
+            here, of which single ones differ on a machine that sums in another order.
 
     Returns:
         The stages from samples to samples, and the state after the last hop.
@@ -77,19 +81,21 @@ def golden_stages(model_path: str | Path, num_frames: int = NUM_FRAMES) -> list[
     matrix = erb_matrix(config, step.manifest.num_bands)
     spectrum = stft(signal[None], config)
     features = np.asarray(ops.convert_to_numpy(band_features(spectrum, matrix)))[0]
-    codes = step.quantize(features)
-    masks = np.stack([step.step_quantized(frame) for frame in codes])
-    states = step.states
+    own_codes = step.quantize(features)
+    codes = own_codes[:num_frames] if codes is None else codes
+    masks = [step.step_quantized(frame) for frame in codes]
+    last = {name: value.ravel().copy() for name, value in step.states.items()}
+    # The last frame reaches beyond the signal: no stage holds it.
+    masks = np.stack([*masks, *map(step.step_quantized, own_codes[num_frames:])])
     masked = apply_band_mask(spectrum, step.dequantize_mask(masks)[None], matrix)
     enhanced = np.asarray(inverse_stft(masked, config, len(signal)))[0]
     hops = float_to_int16(enhanced).reshape(num_frames, -1)
-    last = {name: value.ravel() for name, value in states.items()}
     return [
         Stage("samples", samples.reshape(num_frames, -1), None, 0, "input, one row per hop"),
         Stage(
             "features", features[:num_frames], "samples", _FEATURE_TOLERANCE, "band features, float"
         ),
-        Stage("codes", codes[:num_frames], "features", 0, "features as integers"),
+        Stage("codes", own_codes[:num_frames], "features", 0, "features as integers"),
         Stage("masks", masks[:num_frames], "codes", 0, "gains as integers, TFLite Micro"),
         # The output of a hop comes out with the next one.
         Stage("output", hops[: num_frames - 1], "masks", 1, "enhanced speech, hop t from frame t"),
@@ -98,17 +104,3 @@ def golden_stages(model_path: str | Path, num_frames: int = NUM_FRAMES) -> list[
             for name, value in last.items()
         ),
     ]
-
-
-def replay_masks(model_path: str | Path, codes: np.ndarray) -> np.ndarray:
-    """Runs golden codes through the network in TFLM from a fresh state.
-
-    Args:
-        model_path: `.tflite` file with its manifest beside it.
-        codes: Features as integers, shape `(T, E)`.
-
-    Returns:
-        Masks as integers, shape `(T, E)`.
-    """
-    step = StepModel(model_path, "tflm")
-    return np.stack([step.step_quantized(frame) for frame in codes])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmkd_tf.config.files import sha256_of
 from lmkd_tf.firmware.generate import generate
 from lmkd_tf.firmware.headers import read_manifest
 
@@ -138,9 +139,10 @@ def sources_digest() -> str:
     return hashlib.sha256(b"".join([" ".join(_OPTIONS).encode(), *parts])).hexdigest()
 
 
-@functools.cache
 def build_host(manifest_path: Path) -> Path:
-    """Generates the firmware for a model and compiles it for this machine, once per process.
+    """Generates the firmware for a model and compiles it for this machine.
+
+    Once per process and model: what was exported to the same path again is another model.
 
     Args:
         manifest_path: `<stem>.manifest.json` of an int8 model that lies beside it.
@@ -160,6 +162,14 @@ def build_host(manifest_path: Path) -> Path:
             "The back-end firmware is compiled on this machine and needs a C compiler. "
             "Received a search path without cc, gcc and clang. Install gcc, or use --backend=tflm."
         )
+    model = manifest_path.with_name(read_manifest(manifest_path)["model"]["file"])
+    digest = sha256_of(model) if model.is_file() else None  # `generate` says what is missing
+    return _compiled(compiler, manifest_path, (sha256_of(manifest_path), digest))
+
+
+@functools.cache
+def _compiled(compiler: str, manifest_path: Path, digests: tuple[str, str | None]) -> Path:
+    """Builds the program once for each manifest and model that `digests` stand for."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     generated, program = Path(folder.name) / "generated", Path(folder.name) / "firmware"

@@ -127,11 +127,28 @@ def build_core(
     Raises:
         ValueError: If the name or a size argument is unknown.
     """
+    whole = whole_size(architecture, **size)
+    return ARCHITECTURES[architecture][0](**whole, namespace=namespace, is_step=is_step)
+
+
+def whole_size(architecture: str, **size: Any) -> dict[str, Any]:
+    """Returns every size argument of a network; a record keeps them, because defaults change.
+
+    Args:
+        architecture: Name in `ARCHITECTURES`.
+        **size: Overrides of the default size.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        ValueError: If the name or a size argument is unknown.
+    """
     _check_known("architecture", architecture, list(ARCHITECTURES))
-    builder, defaults = ARCHITECTURES[architecture]
+    defaults = ARCHITECTURES[architecture][1]
     for name in size:
         _check_known("size argument", name, list(defaults))
-    return builder(**{**defaults, **size}, namespace=namespace, is_step=is_step)
+    return {**defaults, **size}
 
 
 def build(architecture: str, *, stft: StftConfig | None = None, **size: Any) -> SpeechEnhancer:

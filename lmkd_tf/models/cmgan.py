@@ -16,7 +16,7 @@ from keras import layers, ops
 
 from lmkd_tf.dsp.centered_stft import centered_stft, inverse_centered_stft
 from lmkd_tf.models.axial_attention import AxialAttention
-from lmkd_tf.models.enhancer import SpeechEnhancer, TappedEnhancer
+from lmkd_tf.models.enhancer import SpeechEnhancer, TappedEnhancer, check_samples
 
 COMPRESSION = 0.3
 NUM_HEADS = 4
@@ -136,6 +136,7 @@ class CMGANEnhancer(SpeechEnhancer):
 
         The signal is brought to a power of one, and filled up to whole hops by its beginning.
         """
+        check_samples(noisy)
         noisy = ops.cast(noisy, "float32")
         fft_length, hop_length = self._frame
         num_samples = _num_samples(noisy)

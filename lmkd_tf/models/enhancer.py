@@ -88,6 +88,7 @@ class SpeechEnhancer(keras.Model):
 
     def analyze(self, noisy) -> tuple[Any, Any]:
         """Returns features `(B, T, 1, E)` and spectrum `(B, T, F, 2)` of `(B, N)`."""
+        check_samples(noisy)
         spectrum = stft(ops.cast(noisy, "float32"), self.stft)
         return self.features(spectrum), spectrum
 
@@ -108,7 +109,17 @@ class SpeechEnhancer(keras.Model):
         return TappedEnhancer(self, layer_names, cut_names)
 
     def get_config(self) -> dict:
-        """Returns the constructor arguments as plain values."""
+        """Returns the constructor arguments as plain values.
+
+        Raises:
+            ValueError: If the core is no Keras 3 model, whose weights would be missing in a file.
+        """
+        if not isinstance(self.core, keras.Model):
+            raise ValueError(
+                "A SpeechEnhancer is saved with the weights of its core, a Keras 3 model. "
+                f"Received a core of {type(self.core).__module__.split('.')[0]}, which Keras does "
+                "not save. Save the core: model.core.save_weights('core.weights.h5')."
+            )
         frame = {name: getattr(self.stft, name) for name in self.stft.__dataclass_fields__}
         core = keras.saving.serialize_keras_object(self.core)
         builder = {"architecture": self.architecture, "size": dict(self.size)}
@@ -187,6 +198,31 @@ class TappedEnhancer:
         if segment == self.num_segments - 1:
             x = self._enhancer.synthesize(spectrum, x, _num_samples(noisy))
         return latents, x
+
+
+def check_samples(noisy: Any) -> None:
+    """Refuses what is no float speech `(B, N)`; Keras casts no integers before a model is called.
+
+    Args:
+        noisy: Array or tensor, symbolic or not.
+
+    Raises:
+        TypeError: If the samples are not float.
+        ValueError: If they have not two axes.
+    """
+    dtype = keras.backend.standardize_dtype(noisy.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise TypeError(
+            "Speech must be float in [-1, 1]. "
+            f"Received dtype {dtype}. "
+            "Convert int16 samples with lmkd_tf.dsp.pcm.int16_to_float first."
+        )
+    if len(noisy.shape) != 2:
+        raise ValueError(
+            "Speech must have the shape (B, N), one row per recording. "
+            f"Received shape {tuple(noisy.shape)}. "
+            "Use samples[None] for one recording, and one row per channel."
+        )
 
 
 def _num_samples(samples):

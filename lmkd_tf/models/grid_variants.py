@@ -16,6 +16,7 @@ from lmkd_tf.dsp.stft import inverse_stft
 from lmkd_tf.models.enhancer import SpeechEnhancer
 from lmkd_tf.models.grid import Graph, mask_head, trunk
 
+UPSAMPLINGS = ("sub_pixel", "transposed")
 COMPRESSION = 0.3  # of the complex spectrum that the network sees beside its features
 
 
@@ -57,6 +58,11 @@ def build_grid_variant(
             "A variant of the grid is float and has no step graph. "
             f"Received is_step={is_step}, namespace={namespace.__name__}. "
             "Use one of the students for a device."
+        )
+    if upsampling not in UPSAMPLINGS:
+        raise ValueError(
+            f"`upsampling` must be one of {', '.join(UPSAMPLINGS)}. "
+            f"Received {upsampling!r}. Use 'sub_pixel'."
         )
     num_positions, rest = divmod(num_filtered_bins, bands_per_position)
     if rest or num_filtered_bins > num_bands or (num_filtered_bins > 0) != (num_taps > 0):

@@ -198,6 +198,16 @@ class _Own(tf_keras.layers.Layer):
         ((tf_keras.layers.Activation("gelu", name="act"),), "'act', a Activation.*Use one of lin"),
         ((_Own(name="mine"),), "'mine', a _Own.*no rule for it is known. Use one of"),
         ((tf_keras.layers.Lambda(abs, name="code"),), "'code', a Lambda.*Use a layer"),
+        ((tf_keras.layers.Conv2DTranspose(4, 1, name="up"),), "'up', a Conv2DTr.*Use Conv2D and"),
+        ((tf_keras.layers.Conv2D(4, 1, activation="gelu", name="c"),), "'c', a Conv2D: its func"),
+        ((tf_keras.layers.Dense(4, activation="elu", name="d"),), "'d', a Dense: its function"),
+        (
+            (tf_keras.layers.DepthwiseConv2D(1, activation="swish", name="w"),),
+            "'w', a DepthwiseConv2D: its function.*Use one of linear",
+        ),
+        ((tf_keras.layers.ReLU(negative_slope=0.1, name="act"),), "'act', a ReLU.*Use ReLU"),
+        ((tf_keras.layers.ReLU(threshold=0.1, name="act"),), "'act', a ReLU.*Use ReLU"),
+        ((tf_keras.layers.ReLU(max_value=3.0, name="act"),), "'act', a ReLU.*Use ReLU"),
         (
             (tf_keras.layers.Dense(4), tf_keras.layers.BatchNormalization(name="norm")),
             "'norm', a BatchNormalization: behind a Dense it would stay float",
@@ -211,6 +221,19 @@ class _Own(tf_keras.layers.Layer):
 def test_layer_without_an_integer_form_is_refused_with_what_to_use(layers, words):
     with pytest.raises(ValueError, match=f"must have a form in integers. Received {words}"):
         quantize(_small_model(*layers))
+
+
+@pytest.mark.parametrize("kind", [tf_keras.layers.Add, tf_keras.layers.Multiply])
+def test_sum_and_product_of_three_are_refused(kind):
+    x = tf_keras.layers.Input((8, 1, 4))
+    with pytest.raises(ValueError, match=r"two inputs, not 3\. Use one layer after another"):
+        quantize(tf_keras.Model(x, kind()([x, x, x])))
+
+
+@pytest.mark.parametrize("function", ["linear", "relu", "sigmoid", "tanh"])
+def test_function_within_a_convolution_may_be_one_of_the_integer_ones(function):
+    layers = tf_keras.layers
+    quantize(_small_model(layers.Conv2D(4, 1, activation=function), layers.ReLU(6.0)))
 
 
 def test_operator_without_a_layer_is_refused():

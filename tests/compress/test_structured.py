@@ -141,6 +141,13 @@ def test_sizes_that_cannot_be_are_refused(build, core, features, size, message):
         shrink(build, core, features=features, **size)
 
 
+def test_positions_of_more_bands_alone_are_refused_with_what_they_need(features):
+    size = {"num_bands": 16, "bands_per_position": 2, "encoder_channels": 4, "channels": 8}
+    on_grid = functools.partial(build_core, "nano", **size)
+    with pytest.raises(ValueError, match=r"`bands_per_position` changes only together with"):
+        shrink(on_grid, on_grid(), bands_per_position=4, features=features)
+
+
 def test_another_graph_is_refused(build, core, features):
     other = functools.partial(build, dilations=(1, 2, 4))
     with pytest.raises(

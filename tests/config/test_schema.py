@@ -102,6 +102,13 @@ def test_data_shares_must_be_shares(name, value):
         make(DataConfig, {name: value})
 
 
+@pytest.mark.parametrize("speeds", [(), (1.0, 2.1), (0.4,)])
+def test_speeds_of_noise_are_factors(speeds):
+    with pytest.raises(ValueError, match=r"`data\.noise_speeds` must hold factors.*Received \("):
+        DataConfig(noise_speeds=speeds)
+    assert DataConfig(noise_speeds=(0.5, 2.0)).noise_speeds == (0.5, 2.0)
+
+
 @pytest.mark.parametrize("codecs", [(), ("ulaw", "mp3")])
 def test_codecs_are_listed(codecs):
     with pytest.raises(ValueError, match=r"`data\.codecs` must hold names out of ulaw.*Received"):

@@ -63,6 +63,7 @@ def _assert_same(source, tolerance, batches=3):
         {"partial_silence_probability": 1.0},
         {"two_noises_probability": 1.0, "max_noises": 4},
         {"babble_probability": 1.0},
+        {"noise_speeds": (0.8, 1.25)},
         {"tilt_probability": 1.0, "speech_tilt_probability": 0.5},
         {"room_tone_probability": 0.7},
         {"room_probability": 0.5},

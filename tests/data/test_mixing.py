@@ -50,6 +50,8 @@ def constant(value, num_samples):
         ({"codec_probability": 2.0}, r"`codec_probability` must be in \[0, 1\]"),
         ({"speeds": ()}, r"`speeds` must hold factors from 0\.5 to 2"),
         ({"speeds": (1.0, 2.5)}, r"`speeds` must hold factors from 0\.5 to 2"),
+        ({"noise_speeds": ()}, r"`noise_speeds` must hold factors from 0\.5 to 2"),
+        ({"noise_speeds": (0.4, 1.0)}, r"`noise_speeds` must hold factors from 0\.5 to 2"),
         ({"codecs": ("mp3",)}, "`codecs` must hold names out of ulaw, vorbis, opus"),
         ({"speech_level": "loud"}, "`speech_level` must be one of frames, p56"),
         ({"sampling": "all"}, "`sampling` must be one of random, epochs"),

@@ -231,12 +231,26 @@ def test_validation_pairs_are_the_same_in_every_pass(stores):
     assert_equal_batches(take(dataset, 9), take(again, 9))
 
 
+def test_noise_is_drawn_at_each_of_its_speeds(make_store):
+    hum = np.sin(2 * np.pi * 1000.0 / 16000 * np.arange(40000))
+    speech = make_store([np.zeros(9000)])
+    settings = MixSettings(crop_seconds=0.5, noise_speeds=(0.8, 1.25), tilt_probability=0.0)
+    settings = replace(settings, two_noises_probability=0.0, babble_probability=0.0)
+    source = PairSource(speech, make_store([0.5 * hum]), settings, batch_size=16, seed=0)
+    first, second, _ = source.batch(0)
+    views = np.concatenate([first, second])
+    found_hz = np.argmax(np.abs(np.fft.rfft(views)), axis=1) * 2
+    assert {*found_hz} == {800, 1250}
+    assert source.files(0) == ["clip_0.flac"]
+
+
 def test_validation_noises_are_single_recordings_as_they_are(make_store):
     # A constant is the only noise: a sum, a tilt or babble would not be constant.
     speech = make_store([0.2 * np.sin(np.arange(9000) * 0.1)])
     noise = make_store([np.full(20000, 0.1)])
+    settings = replace(SETTINGS, noise_speeds=(0.5, 2.0))  # with ends that are not constant
     dataset = validation_pairs(
-        speech, noise, settings=SETTINGS, batch_size=8, num_batches=4, seed=0
+        speech, noise, settings=settings, batch_size=8, num_batches=4, seed=0
     )
     for first, _, clean in take(dataset, 4):
         assert np.ptp(first - clean, axis=1).max() < 1e-6

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
 from lmkd_tf.data.folder import read_folder
 from lmkd_tf.data.index import Clip
-from lmkd_tf.data.store import lift_treble, load_store
+from lmkd_tf.data.store import AudioStore, at_speeds, lift_treble, load_store
 
 
 def tone(seconds=1.0, sample_rate_hz=16000, frequency_hz=440.0):
@@ -150,6 +152,42 @@ def test_a_clip_with_treble_lift_is_lifted_when_loaded(write_clip):
     first, second = load_store([plain, lifted]).signals
     ratio_db = 20 * np.log10(np.std(second / 32768) / np.std(first / 32768))
     assert ratio_db == pytest.approx(2.9, abs=0.1)
+
+
+def frequency_of(signal):
+    """Frequency in Hz of the largest peak, to 2 Hz at half a second."""
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(signal.size)))
+    return np.argmax(spectrum) * 16000 / signal.size
+
+
+def test_another_speed_is_another_pitch_and_another_length(make_store):
+    store = at_speeds(make_store([tone(frequency_hz=1000.0)]), (0.8, 1.0, 1.25))
+    assert [signal.size for signal in store.signals] == [20000, 16000, 12800]
+    found_hz = [frequency_of(signal) for signal in store.signals]
+    assert found_hz == pytest.approx([800.0, 1000.0, 1250.0], abs=2.0)
+    assert all(signal.dtype == np.int16 for signal in store.signals)
+    peaks = [np.abs(signal[4000:-4000]).max() for signal in store.signals]
+    assert peaks == pytest.approx([16384.0] * 3, rel=0.01)
+
+
+def test_clips_at_other_speeds_keep_their_names_and_lose_their_levels(make_store):
+    store = make_store([tone(), tone(0.5)], categories=["rain", "wind"])
+    faster = at_speeds(store, (2.0, 1.0))
+    assert [clip.category for clip in faster.clips] == ["rain", "wind", "rain", "wind"]
+    assert [signal.size for signal in faster.signals] == [8000, 4000, 16000, 8000]
+    assert at_speeds(replace(store, levels_dbfs=[-20.0, -20.0]), (0.5,)).levels_dbfs is None
+    assert at_speeds(store, (1.0,)) is store
+
+
+def test_clips_that_are_read_as_they_are_needed_have_one_speed(make_store):
+    class Read:
+        size = 16000
+
+    store = make_store([tone()])
+    lazy = AudioStore([Read()], store.clips, [], 16000)
+    assert at_speeds(lazy, (1.0,)) is lazy
+    with pytest.raises(ValueError, match=r"must be in memory or packed.*speeds \(0\.9, 1\.0\)"):
+        at_speeds(lazy, (0.9, 1.0))
 
 
 def test_shared_valid_split_loads_without_a_loss(shared_data):

@@ -8,6 +8,7 @@ from lmkd_tf.dsp.level import (
     db_to_gain,
     gain_to_dbfs,
     rms_dbfs,
+    speech_level_dbfs,
 )
 
 
@@ -56,3 +57,8 @@ def test_gain_of_silence_is_one():
 
 def test_twenty_db_are_a_factor_of_ten():
     assert db_to_gain(20.0) == pytest.approx(10.0)
+
+
+def test_unknown_method_of_the_speech_level_is_refused():
+    with pytest.raises(ValueError, match=r"must be one of frames, p56\. Received 'P56'"):
+        speech_level_dbfs(sine(0.1), 16000, "P56")

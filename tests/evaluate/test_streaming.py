@@ -117,6 +117,14 @@ def test_enhancer_rejects_nan_and_names_its_index(identity_backend):
         StreamingEnhancer(identity_backend).feed(samples)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.complex64])
+def test_enhancer_rejects_samples_that_are_not_float(identity_backend, dtype):
+    with pytest.raises(
+        TypeError, match=r"Received dtype \w+\. .*lmkd_tf\.dsp\.pcm\.int16_to_float"
+    ):
+        StreamingEnhancer(identity_backend).feed(np.ones(9, dtype))
+
+
 @pytest.mark.parametrize("limit_db", [0.0, 6.0, 20.0, 300.0])
 def test_attenuation_limit_raises_gains_and_lowers_none(identity_backend, signal, limit_db):
     gains = np.repeat([[0.0, 0.6]], 16, axis=0).ravel()  # bands in turns

@@ -4,8 +4,10 @@ import subprocess
 from math import prod
 
 import ai_edge_litert.interpreter as litert
+import keras
 import numpy as np
 import pytest
+import tf_keras
 
 from lmkd_tf.cli.stages import core_builder
 from lmkd_tf.config.files import read_json
@@ -19,7 +21,8 @@ from lmkd_tf.export.operators import OPERATORS
 from lmkd_tf.export.phone import to_phone
 from lmkd_tf.export.tflite import to_tflite
 from lmkd_tf.metrics.cost import macs_per_frame
-from lmkd_tf.models.builder import build_core
+from lmkd_tf.models.builder import ARCHITECTURES, build, build_core, is_streaming
+from lmkd_tf.models.enhancer import SpeechEnhancer
 
 DTYPES = ("int8", "int16")
 DUMP_MODEL = """
@@ -169,6 +172,15 @@ def test_converter_that_writes_no_model_leaves_nothing(export_with, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_converter_that_does_not_end_is_an_error_and_leaves_nothing(
+    export_with, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tflite, "_CONVERSION_SECONDS", 0.5)
+    with pytest.raises(RuntimeError, match=r"must finish within 0\.5 s\. Received no result"):
+        export_with("exec sleep 20")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 SIZE = {"num_bands": 12, "channels": 8, "dilations": (1, 2)}
 NETWORK = {"architecture": "tcn", "size": SIZE, "stft": StftConfig()}
 
@@ -245,6 +257,43 @@ def test_weights_that_are_not_finite_are_refused_by_name(core, calibration, tmp_
     with pytest.raises(ValueError, match=r"must be finite\. Received NaN.*pointwise_1/kernel"):
         to_tflite(core, tmp_path / "x.tflite", **NETWORK, calibration=calibration)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "words"),
+    [
+        ("tcn", {**SIZE, "dilations": (2, 1)}, r"'context_0' is .*'padding': \[\[4, 0\]"),
+        ("tcn", {**SIZE, "dilations": (1,)}, r"is None instead of|instead of None"),
+        ("gru", {"num_bands": 12, "channels": 8}, "makes with `size`"),
+    ],
+)
+def test_core_of_another_architecture_or_size_is_refused(
+    core, calibration, tmp_path, architecture, size, words
+):
+    other = build_core(architecture, **size)
+    for given in (other, SpeechEnhancer(other)):
+        with pytest.raises(ValueError, match=words):
+            to_tflite(given, tmp_path / "x.tflite", **NETWORK, calibration=calibration)
+        with pytest.raises(ValueError, match=words):
+            to_phone(given, tmp_path / "x", architecture="tcn", size=SIZE, weights="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if is_streaming(n)])
+def test_core_of_either_namespace_is_what_the_builder_makes(name):
+    for namespace in (keras, tf_keras):
+        tflite.check_core(build_core(name, namespace=namespace), name, {})
+
+
+def test_every_size_of_the_network_is_recorded_and_the_enhancer_taken(core, calibration, tmp_path):
+    path, size = tmp_path / "student.tflite", {"num_bands": 12, "channels": 8}
+    enhancer = build("tcn", **size)
+    manifest = to_tflite(
+        enhancer, path, architecture="tcn", size=size, stft=StftConfig(), calibration=calibration
+    )
+    wanted = {**size, "dilations": [1, 2, 4, 8, 1, 2, 4, 8]}
+    assert manifest.network == {"architecture": "tcn", "size": wanted}
+    assert read_metadata(path)["network"] == manifest.network
 
 
 def test_student_type_and_calibration_must_fit(core, calibration, tmp_path):

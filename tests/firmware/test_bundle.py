@@ -13,10 +13,11 @@ import pytest
 from lmkd_tf.config.files import read_json
 from lmkd_tf.config.schema import StftConfig
 from lmkd_tf.export.calibration import Calibration
+from lmkd_tf.export.interpreter import StepModel
 from lmkd_tf.export.tflite import to_tflite
-from lmkd_tf.firmware import bundle
+from lmkd_tf.firmware import bundle, generate
 from lmkd_tf.firmware.bundle import digest_of, read_folder, write_bundle, zip_bytes
-from lmkd_tf.firmware.bundle_check import verify_bundle
+from lmkd_tf.firmware.bundle_check import not_checked, verify_bundle
 from lmkd_tf.firmware.cost_sheet import FRONT_END_INSTRUCTIONS, INSTRUCTIONS_PER_MAC
 from lmkd_tf.models.builder import build_core
 from lmkd_tf.models.presets import preset_files
@@ -80,6 +81,12 @@ def test_bundle_made_again_from_the_same_model_has_the_same_bytes(made, tmp_path
     write_bundle(preset_files("nano")["tflite"], tmp_path / "nano")  # over itself
     assert read_folder(tmp_path / "nano") == read_folder(made)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nano", "nano.zip"]
+
+
+def test_bundle_made_within_a_checkout_has_the_same_bytes(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "_PROJECT_ROOT", tmp_path)
+    write_bundle(preset_files("nano")["tflite"], tmp_path / "nano")
+    assert read_folder(tmp_path / "nano") == read_folder(made)
 
 
 def test_untouched_bundle_is_verified_as_folder_and_as_zip(made):
@@ -200,6 +207,53 @@ def test_golden_masks_forged_together_with_their_hash_are_found(copy):
     ]
 
 
+def test_everything_that_follows_from_the_model_is_found_when_forged_with_its_hash(copy):
+    names = ["lib/src/lmkd.c", "cost.json", "MODEL_CARD.md", "README.md", "LICENSE"]
+    for name in names:
+        _forge(copy, name, (copy / name).read_bytes() + b"\n")
+    golden = ["golden/features.bin", "golden/output.bin", "golden/state_0_last.bin"]
+    for name in golden:
+        values = bytearray((copy / name).read_bytes())
+        values[1] ^= 64  # of the first number, the high byte where it has two
+        values[3] ^= 64  # and where it has four
+        _forge(copy, name, bytes(values))
+    record = {**read_json(copy / "manifest.json"), "arena_bytes": 16}
+    (copy / "manifest.json").write_text(json.dumps({**record, "digest": digest_of(record)}))
+    found = verify_bundle(copy)
+    assert sorted(line.split(": ")[0] for line in found) == sorted(
+        [*names, *golden, "manifest.json"]
+    )
+    assert "lib/src/lmkd.c: not what this version holds" in found
+    assert "golden/state_0_last.bin: not what TensorFlow Lite Micro computes" in " ".join(found)
+
+
+def test_what_another_generator_made_is_said_to_be_unchecked(copy):
+    assert not_checked(copy) == []
+    text = (copy / "c" / "model_aot.c").read_bytes()
+    _forge(copy, "c/model_aot.c", text.replace(b"memmove", b"memcpy ", 1))
+    record = {**read_json(copy / "manifest.json"), "generator": "lmkd-tf 9.9"}
+    (copy / "manifest.json").write_text(json.dumps({**record, "digest": digest_of(record)}))
+    assert verify_bundle(copy) == []
+    (line,) = not_checked(copy)
+    assert line.startswith("c/, lib/, golden/ but the masks, cost.json and texts: not checked")
+    assert "made by lmkd-tf 9.9" in line
+
+
+def test_installation_without_the_library_says_that_it_cannot_check_it(copy, monkeypatch):
+    monkeypatch.setattr(bundle, "FIRMWARE", copy / "none")
+    (line,) = not_checked(copy)
+    assert line.startswith("lib/, LICENSE: not checked")
+
+
+def test_last_states_are_those_behind_the_golden_codes(made):
+    model = preset_files("nano")["tflite"]
+    step = StepModel(model, "tflm")
+    for frame in _golden(made, "codes")[0]:
+        step.step_quantized(frame)
+    for name, value in step.states.items():
+        np.testing.assert_array_equal(_golden(made, f"{name}_last")[0], value.ravel())
+
+
 def test_model_forged_together_with_its_hash_is_found(copy):
     model = bytearray((copy / "model" / "nano_int8.tflite").read_bytes())
     model[len(model) // 2] ^= 1
@@ -284,6 +338,38 @@ def test_folder_with_other_files_is_not_written_to(tmp_path):
     with pytest.raises(FileExistsError, match=r"new folder or replace an older bundle"):
         write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
+
+
+def test_file_with_the_name_of_the_folder_is_not_replaced(tmp_path):
+    (tmp_path / "mine").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"mine, which is no folder\. Give another name"):
+        write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_link_that_leads_nowhere_is_not_replaced(tmp_path):
+    (tmp_path / "mine").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(FileExistsError, match="which is no folder"):
+        write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
+    assert (tmp_path / "mine").is_symlink()
+
+
+@pytest.mark.parametrize("content", ["text", "zip", "list", "folder"])
+def test_other_file_with_the_name_of_the_zip_is_not_replaced(tmp_path, content):
+    archive = tmp_path / "mine.zip"
+    if content == "text":
+        archive.write_text("years of work")
+    elif content == "folder":
+        archive.mkdir()
+    else:
+        with zipfile.ZipFile(archive, "w") as stream:
+            stream.writestr("mine/manifest.json", "[]" if content == "list" else "{}")
+    before = archive.read_bytes() if archive.is_file() else None
+    with pytest.raises(FileExistsError, match=r"mine\.zip is something else\. Give another name"):
+        write_bundle(preset_files("nano")["tflite"], tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.zip"]
+    assert (archive.read_bytes() if archive.is_file() else None) == before
 
 
 def test_disk_that_fills_half_way_keeps_the_older_bundle(copy, monkeypatch):

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
 
+from lmkd_tf.config.files import read_json, write_json
 from lmkd_tf.dsp.pcm import int16_to_float
 from lmkd_tf.evaluate.backends import open_backend
 from lmkd_tf.evaluate.parity import compare_backends, snr_db
 from lmkd_tf.evaluate.streaming import StreamingEnhancer
+from lmkd_tf.export.manifest import manifest_path
 from lmkd_tf.firmware import host
 from lmkd_tf.firmware.vectors import golden_signal
 from tests.parity import floors
@@ -121,9 +125,25 @@ def test_sample_that_is_not_finite_is_reported(model):
 
 @pytest.fixture
 def fresh_build(monkeypatch):
-    host.build_host.cache_clear()
+    host._compiled.cache_clear()
     yield monkeypatch
-    host.build_host.cache_clear()
+    host._compiled.cache_clear()
+
+
+def test_model_exported_to_the_same_path_again_is_built_again(
+    fresh_build, shipped_export, model, require_tool
+):
+    require_tool("gcc", "gcc")
+    fresh_build.setattr(host, "_OPTIONS", ("-std=c11", "-O0"))
+    first = host.build_host(shipped_export)
+    assert host.build_host(shipped_export) == first
+    other = model.with_name("small_int8.tflite")
+    shutil.copy(other, shipped_export.with_name("nano_int8.tflite"))
+    manifest = read_json(manifest_path(other))
+    manifest["model"]["file"] = "nano_int8.tflite"
+    write_json(shipped_export, manifest)
+    second = host.build_host(shipped_export)
+    assert second.read_bytes() != first.read_bytes()
 
 
 def test_installation_without_the_sources_is_reported(fresh_build, shipped_export, tmp_path):

@@ -131,3 +131,38 @@ def test_file_from_before_recurrences_has_none():
     former = SpeechEnhancer.from_config(config)
     assert former.size == model.size
     assert [w.shape for w in former.step_graph().weights] == [w.shape for w in model.core.weights]
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint8, np.complex64, bool])
+def test_samples_that_are_not_float_are_refused(enhancer, dtype):
+    samples = np.ones((1, 640), dtype)
+    name = np.dtype(dtype).name
+    for use in (enhancer, enhancer.analyze):
+        with pytest.raises(TypeError, match=rf"(?s)Received dtype {name}\. .*int16_to_float"):
+            use(samples)
+
+
+def test_integer_samples_are_refused_in_a_compiled_graph(enhancer):
+    with pytest.raises(TypeError, match="must be float"):
+        enhancer.predict(np.ones((2, 640), np.int16), verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_float_samples_of_any_width_are_taken(enhancer, dtype):
+    assert enhancer(np.zeros((1, 64), dtype)).shape == (1, 64)
+    assert enhancer(keras.KerasTensor((None, None), dtype)).shape[0] is None
+
+
+@pytest.mark.parametrize("shape", [(640,), (2, 640, 1), ()])
+def test_samples_of_another_shape_are_refused_with_the_one_wanted(enhancer, shape):
+    for use in (enhancer, enhancer.analyze):
+        with pytest.raises(ValueError, match=r"(?s)must have the shape \(B, N\).*samples\[None\]"):
+            use(np.zeros(shape, np.float32))
+
+
+def test_twin_is_not_saved_without_its_weights(enhancer, tmp_path):
+    twin = build_core("tcn", namespace=tf_keras, **SIZE)
+    model = SpeechEnhancer(twin, FRAME, architecture="tcn", size=SIZE)
+    with pytest.raises(ValueError, match=r"Received a core of tf_keras.*model\.core\.save_weights"):
+        model.save(tmp_path / "student.keras")
+    assert list(tmp_path.iterdir()) == []

@@ -105,3 +105,8 @@ def test_neither_a_step_graph_nor_a_twin_is_built():
         build_core("nano_variant", is_step=True)
     with pytest.raises(ValueError, match="A network that streams here has real gains"):
         _build().step_graph()
+
+
+def test_misspelt_upsampling_is_refused():
+    with pytest.raises(ValueError, match=r"must be one of sub_pixel, transposed\. Received 'trans"):
+        _build(upsampling="transpose")
