@@ -8,6 +8,13 @@
 
 #include "tables.h"
 
+// Rounding adds a large number and subtracts it again, and NaN is found by arithmetic: both vanish
+// where the compiler may reorder sums or takes every number for finite.
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "Compile lmkd without -ffast-math and -Ofast, or with -fno-fast-math behind them."
+#endif
+
 // Windows a frame: the previous hop, then the newest, which becomes the previous one. `frame` has
 // LMKD_FFT_LENGTH samples, zero behind the window.
 void lmkd_window_frame(const float *hop, float *previous_hop, float *frame);

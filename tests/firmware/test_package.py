@@ -174,3 +174,18 @@ def test_folders_that_the_readme_says_to_copy_compile_and_link(firmware, tmp_pat
     command += ["main.c", *sources, "-o", "product"]
     subprocess.run(command, cwd=tmp_path, check=True)
     subprocess.run([tmp_path / "product"], check=True)
+
+
+@pytest.mark.parametrize("options", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
+@pytest.mark.parametrize(("tool", "package_"), [("gcc", "gcc"), ("clang", "clang")])
+def test_arithmetic_that_breaks_the_rounding_does_not_compile(
+    options, tool, package_, firmware, require_tool
+):
+    includes = [f"-I{firmware / name}" for name in ("include", "src", "generated")]
+    command = [require_tool(tool, package_), "-std=c11", "-fsyntax-only", *includes, options]
+    for name in ("lmkd.c", "front_end.c"):
+        source = str(firmware / "src" / name)
+        refused = subprocess.run([*command, source], capture_output=True, text=True, check=False)
+        assert refused.returncode != 0
+        assert "Compile lmkd without -ffast-math" in refused.stderr
+        subprocess.run([*command, "-fno-fast-math", source], check=True)
