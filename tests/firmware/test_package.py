@@ -189,3 +189,38 @@ def test_arithmetic_that_breaks_the_rounding_does_not_compile(
         assert refused.returncode != 0
         assert "Compile lmkd without -ffast-math" in refused.stderr
         subprocess.run([*command, "-fno-fast-math", source], check=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "header"),
+    [
+        ("platform", "audio.h"),  # a driver may be C++
+        ("src", "checksum.h"),
+        ("src", "fft.h"),  # what an integration around TFLite Micro, which is C++, takes of us
+        ("src", "front_end.h"),
+        ("src", "network.h"),
+        ("src", "nn.h"),
+    ],
+)
+def test_functions_of_every_header_are_those_of_c_in_cpp(
+    folder, header, firmware, tmp_path, require_tool
+):
+    text = (firmware / folder / header).read_text()
+    names = re.findall(r"^(?!static|typedef)\w[\w ]* \*?(lmkd_\w+)\(", text, re.MULTILINE)
+    assert names
+    source = tmp_path / "use.cc"
+    uses = ", ".join(f"reinterpret_cast<void *>(&{name})" for name in names)
+    source.write_text(
+        f'#include <stddef.h>\n#include "{header}"\nextern void *const uses[];\n'
+        f"void *const uses[] = {{{uses}}};\n"
+    )
+    includes = [f"-I{firmware / name}" for name in ("include", "src", "generated", "platform")]
+    command = [require_tool("g++", "g++"), "-std=c++17", *includes, "-c", str(source)]
+    subprocess.run([*command, "-o", str(tmp_path / "use.o")], check=True)
+    listed = subprocess.run(
+        [require_tool("nm", "binutils"), "-u", tmp_path / "use.o"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(names) <= set(listed.stdout.split())
