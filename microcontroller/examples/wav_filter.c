@@ -57,7 +57,8 @@ static uint32_t prv_open_wav(FILE *file) {
                        prv_read_u32(chunk + 4) == LMKD_SAMPLE_RATE_HZ && chunk[14] == 16;
             size -= 16;
         }
-        if (fseek(file, (long)(size + size % 2), SEEK_CUR) != 0) {
+        // A larger size is negative as a long of 32 bits, and would lead back.
+        if (size >= INT32_MAX || fseek(file, (long)(size + size % 2), SEEK_CUR) != 0) {
             return 0;
         }
     }
