@@ -122,6 +122,28 @@ def test_cmake_project_uses_the_library_as_a_subdirectory(firmware, tmp_path, re
     subprocess.run([tmp_path / "consumer"], check=True)
 
 
+def test_warnings_of_a_project_do_not_stop_its_build(firmware, tmp_path, require_tool):
+    cmake = require_tool("cmake", "cmake")
+    source = firmware / "packaging" / "consumer"
+    options = [f"-DCMAKE_C_COMPILER={require_tool('gcc', 'gcc')}", "-DCMAKE_C_FLAGS=-Wfloat-equal"]
+    subprocess.run([cmake, "-S", source, "-B", tmp_path, *options], check=True, capture_output=True)
+    command = [cmake, "--build", tmp_path]
+    built = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "-Wfloat-equal" in built.stderr  # there is a warning to survive
+
+
+def test_warnings_stop_the_build_of_the_library_itself(firmware, tmp_path, require_tool):
+    cmake = require_tool("cmake", "cmake")
+    options = [f"-DCMAKE_C_COMPILER={require_tool('gcc', 'gcc')}", "-DCMAKE_C_FLAGS=-Wfloat-equal"]
+    command = [cmake, "-S", firmware, "-B", tmp_path, *options]
+    subprocess.run(command, check=True, capture_output=True)
+    built = subprocess.run(
+        [cmake, "--build", tmp_path, "--target", "lmkd"], capture_output=True, check=False
+    )
+    assert built.returncode != 0
+    assert b"-Werror=float-equal" in built.stderr + built.stdout
+
+
 @pytest.mark.parametrize(
     ("tool", "package_", "standard", "suffix"),
     [
