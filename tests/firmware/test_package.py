@@ -122,6 +122,19 @@ def test_cmake_project_uses_the_library_as_a_subdirectory(firmware, tmp_path, re
     subprocess.run([tmp_path / "consumer"], check=True)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["TFLM_LIBRARY", "TFLM_INCLUDE_DIRS", "CMSISDSP_LIBRARY", "CMSISDSP_INCLUDE_DIRS"],
+)
+def test_half_of_another_library_is_refused(setting, firmware, tmp_path, require_tool):
+    command = [require_tool("cmake", "cmake"), "-S", firmware, "-B", tmp_path, f"-D{setting}=/some"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    message = " ".join(done.stderr.split())  # CMake breaks lines
+    assert "belong together. Received" in message
+    assert "'/some'" in message
+
+
 def test_warnings_of_a_project_do_not_stop_its_build(firmware, tmp_path, require_tool):
     cmake = require_tool("cmake", "cmake")
     source = firmware / "packaging" / "consumer"
