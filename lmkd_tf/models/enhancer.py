@@ -108,6 +108,15 @@ class SpeechEnhancer(keras.Model):
         """Returns this model cut at named layers of its core."""
         return TappedEnhancer(self, layer_names, cut_names)
 
+    def save(self, filepath, *args, **kwargs) -> None:
+        """Saves as `keras.Model.save` does, which would empty the file before it finds a fault.
+
+        Raises:
+            ValueError: As `get_config`; the file is as it was before.
+        """
+        self.get_config()
+        super().save(filepath, *args, **kwargs)
+
     def get_config(self) -> dict:
         """Returns the constructor arguments as plain values.
 

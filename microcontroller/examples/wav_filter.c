@@ -57,7 +57,8 @@ static uint32_t prv_open_wav(FILE *file) {
                        prv_read_u32(chunk + 4) == LMKD_SAMPLE_RATE_HZ && chunk[14] == 16;
             size -= 16;
         }
-        if (fseek(file, (long)(size + size % 2), SEEK_CUR) != 0) {
+        // A larger size is negative as a long of 32 bits, and would lead back.
+        if (size >= INT32_MAX || fseek(file, (long)(size + size % 2), SEEK_CUR) != 0) {
             return 0;
         }
     }
@@ -151,7 +152,15 @@ static int prv_run(FILE *in, const char *out_name, float limit_db) {
                              : prv_write(out_name, state, in, data_bytes / 2);
 }
 
+// Whether a word is a number, all of it.
+static bool prv_read_limit(const char *word, float *limit_db) {
+    char *end;
+    *limit_db = strtof(word, &end);
+    return end != word && *end == '\0';
+}
+
 int main(int argc, char **argv) {
+    float limit_db = 0.0f;
     if (argc < 3 || argc > 4) {
         return prv_fail("Two files are needed: wav_filter IN.wav OUT.wav [LIMIT_DB]");
     }
@@ -160,11 +169,14 @@ int main(int argc, char **argv) {
             "The output must be another file than the input. Received one name for both. "
             "Give the output another name.");
     }
+    if (argc == 4 && !prv_read_limit(argv[3], &limit_db)) {
+        return prv_fail("The limit must be a number of dB. Received another word. Give 12, say.");
+    }
     FILE *in = fopen(argv[1], "rb");
     if (in == NULL) {
         return prv_fail("The input must exist. Received a name without a file. Check the path.");
     }
-    const int result = prv_run(in, argv[2], argc == 4 ? strtof(argv[3], NULL) : 0.0f);
+    const int result = prv_run(in, argv[2], limit_db);
     fclose(in);
     return result;
 }

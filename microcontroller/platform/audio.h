@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // Called by the driver, in its interrupt, when half 0 or 1 of both buffers is free: the microphone
 // has filled it and the loudspeaker has played it.
 typedef void (*lmkd_audio_callback)(int half);
@@ -25,5 +29,9 @@ void lmkd_audio_clean(int16_t *samples, size_t num_samples);
 // would miss one that came while a hop was processed. Returns 0 to end the loop, which a product
 // never does.
 int lmkd_audio_wait(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif  // LMKD_AUDIO_H

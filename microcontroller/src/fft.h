@@ -7,11 +7,19 @@
 #ifndef LMKD_FFT_H
 #define LMKD_FFT_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // X[k] = sum over n of x[n] * exp(-2 pi i k n / N). `samples` is used up; `spectrum` must be
 // another array.
 void lmkd_fft_forward(float *samples, float *spectrum);
 
 // The inverse, with the factor 1 / N. `spectrum` is used up; `samples` must be another array.
 void lmkd_fft_inverse(float *spectrum, float *samples);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif  // LMKD_FFT_H

@@ -8,6 +8,17 @@
 
 #include "tables.h"
 
+// Rounding adds a large number and subtracts it again, and NaN is found by arithmetic: both vanish
+// where the compiler may reorder sums or takes every number for finite.
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "Compile lmkd without -ffast-math and -Ofast, or with -fno-fast-math behind them."
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // Windows a frame: the previous hop, then the newest, which becomes the previous one. `frame` has
 // LMKD_FFT_LENGTH samples, zero behind the window.
 void lmkd_window_frame(const float *hop, float *previous_hop, float *frame);
@@ -41,5 +52,9 @@ static inline float lmkd_clamp(float value, float lowest, float highest) {
     const float raised = value < lowest ? lowest : value;
     return raised > highest ? highest : raised;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif  // LMKD_FRONT_END_H

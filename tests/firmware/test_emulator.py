@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import struct
+
 import numpy as np
 import pytest
 import soundfile
@@ -73,3 +75,15 @@ def test_unknown_preset_is_reported(require_tool):
     require_tool("cmake", "cmake")
     with pytest.raises(RuntimeError, match=r"cmake must end with status 0\. Received status 1"):
         emulator.build("cortex-m1")
+
+
+def test_size_of_a_chunk_that_leads_back_ends_with_a_message(tmp_path, require_tool, monkeypatch):
+    require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    require_tool("qemu-system-arm", "qemu-system-arm")
+    # To a long of 32 bits this size is -8, the length of the head of a chunk.
+    chunk = b"LIST" + struct.pack("<I", 2**32 - 8) + bytes(64)
+    (tmp_path / "in.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WAVE" + chunk)
+    folder = emulator.build("cortex-m4f", targets=["wav_filter"])
+    monkeypatch.setattr(emulator, "_RUN_SECONDS", 30)
+    with pytest.raises(RuntimeError, match="must be a whole wav file"):
+        emulator.emulate(folder, "wav_filter", [str(tmp_path / "in.wav"), str(tmp_path / "o.wav")])

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from lmkd_tf.firmware import generate
+from lmkd_tf.firmware import emulator, generate
 from lmkd_tf.firmware.package import SOURCES
 
 NAMES = [
@@ -99,3 +99,16 @@ def test_file_of_another_model_does_not_compile(
     shutil.copy(two_models[1] / name, mixed)
     errors = _compiler_errors(mixed, project_root, require_tool)
     assert "Generated files must be of one model" in errors
+
+
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_unit_tests_in_c_pass_with_another_student(name, project_root, tmp_path, require_tool):
+    require_tool("cmake", "cmake")
+    manifest = project_root / "lmkd_tf" / "presets" / f"{name}_int8.manifest.json"
+    generate.generate(manifest, tmp_path / "generated")
+    programs = ["test_generated", "test_front_end", "test_lmkd"]
+    folder = tmp_path / "build"
+    emulator.build("host", folder, {"LMKD_GENERATED_DIR": tmp_path / "generated"}, programs)
+    for program in programs:
+        done = subprocess.run([folder / program], capture_output=True, text=True, check=False)
+        assert done.stdout == f"{program}: 0 failures\n"

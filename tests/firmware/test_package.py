@@ -123,6 +123,41 @@ def test_cmake_project_uses_the_library_as_a_subdirectory(firmware, tmp_path, re
 
 
 @pytest.mark.parametrize(
+    "setting",
+    ["TFLM_LIBRARY", "TFLM_INCLUDE_DIRS", "CMSISDSP_LIBRARY", "CMSISDSP_INCLUDE_DIRS"],
+)
+def test_half_of_another_library_is_refused(setting, firmware, tmp_path, require_tool):
+    command = [require_tool("cmake", "cmake"), "-S", firmware, "-B", tmp_path, f"-D{setting}=/some"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    message = " ".join(done.stderr.split())  # CMake breaks lines
+    assert "belong together. Received" in message
+    assert "'/some'" in message
+
+
+def test_warnings_of_a_project_do_not_stop_its_build(firmware, tmp_path, require_tool):
+    cmake = require_tool("cmake", "cmake")
+    source = firmware / "packaging" / "consumer"
+    options = [f"-DCMAKE_C_COMPILER={require_tool('gcc', 'gcc')}", "-DCMAKE_C_FLAGS=-Wfloat-equal"]
+    subprocess.run([cmake, "-S", source, "-B", tmp_path, *options], check=True, capture_output=True)
+    command = [cmake, "--build", tmp_path]
+    built = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "-Wfloat-equal" in built.stderr  # there is a warning to survive
+
+
+def test_warnings_stop_the_build_of_the_library_itself(firmware, tmp_path, require_tool):
+    cmake = require_tool("cmake", "cmake")
+    options = [f"-DCMAKE_C_COMPILER={require_tool('gcc', 'gcc')}", "-DCMAKE_C_FLAGS=-Wfloat-equal"]
+    command = [cmake, "-S", firmware, "-B", tmp_path, *options]
+    subprocess.run(command, check=True, capture_output=True)
+    built = subprocess.run(
+        [cmake, "--build", tmp_path, "--target", "lmkd"], capture_output=True, check=False
+    )
+    assert built.returncode != 0
+    assert b"-Werror=float-equal" in built.stderr + built.stdout
+
+
+@pytest.mark.parametrize(
     ("tool", "package_", "standard", "suffix"),
     [
         ("g++", "g++", "c++11", "cc"),
@@ -174,3 +209,53 @@ def test_folders_that_the_readme_says_to_copy_compile_and_link(firmware, tmp_pat
     command += ["main.c", *sources, "-o", "product"]
     subprocess.run(command, cwd=tmp_path, check=True)
     subprocess.run([tmp_path / "product"], check=True)
+
+
+@pytest.mark.parametrize("options", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
+@pytest.mark.parametrize(("tool", "package_"), [("gcc", "gcc"), ("clang", "clang")])
+def test_arithmetic_that_breaks_the_rounding_does_not_compile(
+    options, tool, package_, firmware, require_tool
+):
+    includes = [f"-I{firmware / name}" for name in ("include", "src", "generated")]
+    command = [require_tool(tool, package_), "-std=c11", "-fsyntax-only", *includes, options]
+    for name in ("lmkd.c", "front_end.c"):
+        source = str(firmware / "src" / name)
+        refused = subprocess.run([*command, source], capture_output=True, text=True, check=False)
+        assert refused.returncode != 0
+        assert "Compile lmkd without -ffast-math" in refused.stderr
+        subprocess.run([*command, "-fno-fast-math", source], check=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "header"),
+    [
+        ("platform", "audio.h"),  # a driver may be C++
+        ("src", "checksum.h"),
+        ("src", "fft.h"),  # what an integration around TFLite Micro, which is C++, takes of us
+        ("src", "front_end.h"),
+        ("src", "network.h"),
+        ("src", "nn.h"),
+    ],
+)
+def test_functions_of_every_header_are_those_of_c_in_cpp(
+    folder, header, firmware, tmp_path, require_tool
+):
+    text = (firmware / folder / header).read_text()
+    names = re.findall(r"^(?!static|typedef)\w[\w ]* \*?(lmkd_\w+)\(", text, re.MULTILINE)
+    assert names
+    source = tmp_path / "use.cc"
+    uses = ", ".join(f"reinterpret_cast<void *>(&{name})" for name in names)
+    source.write_text(
+        f'#include <stddef.h>\n#include "{header}"\nextern void *const uses[];\n'
+        f"void *const uses[] = {{{uses}}};\n"
+    )
+    includes = [f"-I{firmware / name}" for name in ("include", "src", "generated", "platform")]
+    command = [require_tool("g++", "g++"), "-std=c++17", *includes, "-c", str(source)]
+    subprocess.run([*command, "-o", str(tmp_path / "use.o")], check=True)
+    listed = subprocess.run(
+        [require_tool("nm", "binutils"), "-u", tmp_path / "use.o"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(names) <= set(listed.stdout.split())

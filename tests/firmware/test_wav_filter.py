@@ -83,6 +83,16 @@ def test_missing_input_and_bad_limit_leave_an_older_output(run, tmp_path):
     assert (tmp_path / "out.wav").read_bytes() == OLDER
 
 
+@pytest.mark.parametrize("word", ["", "loud", "12,5", "6dB"])
+def test_limit_that_is_no_number_leaves_an_older_output(word, run, tmp_path):
+    write_wav(tmp_path / "in.wav")
+    (tmp_path / "out.wav").write_bytes(OLDER)
+    status, message = run("in.wav", "out.wav", word)
+    assert status == 1
+    assert "The limit must be a number of dB" in message
+    assert (tmp_path / "out.wav").read_bytes() == OLDER
+
+
 def test_output_that_does_not_fit_is_removed(run, tmp_path):
     write_wav(tmp_path / "in.wav", 100_000)
 

@@ -166,3 +166,8 @@ def test_twin_is_not_saved_without_its_weights(enhancer, tmp_path):
     with pytest.raises(ValueError, match=r"Received a core of tf_keras.*model\.core\.save_weights"):
         model.save(tmp_path / "student.keras")
     assert list(tmp_path.iterdir()) == []
+    enhancer.save(tmp_path / "student.keras")
+    before = (tmp_path / "student.keras").read_bytes()
+    with pytest.raises(ValueError, match="Received a core of tf_keras"):
+        model.save(tmp_path / "student.keras")
+    assert (tmp_path / "student.keras").read_bytes() == before

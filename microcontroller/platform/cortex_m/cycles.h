@@ -8,9 +8,10 @@
 
 // Starts the cycle counter of the DWT unit (Cortex-M3 and up). The emulator has none: it stays 0.
 static inline void lmkd_cycles_start(void) {
-    *(volatile uint32_t *)0xE000EDFCu |= 1u << 24;  // DEMCR.TRCENA
-    *(volatile uint32_t *)0xE0001004u = 0u;         // DWT_CYCCNT
-    *(volatile uint32_t *)0xE0001000u |= 1u;        // DWT_CTRL.CYCCNTENA
+    *(volatile uint32_t *)0xE000EDFCu |= 1u << 24;    // DEMCR.TRCENA
+    *(volatile uint32_t *)0xE0001FB0u = 0xC5ACCE55u;  // DWT_LAR: a Cortex-M7 locks the unit
+    *(volatile uint32_t *)0xE0001004u = 0u;           // DWT_CYCCNT
+    *(volatile uint32_t *)0xE0001000u |= 1u;          // DWT_CTRL.CYCCNTENA
 }
 
 // Returns the cycles since the start, modulo 2^32.
