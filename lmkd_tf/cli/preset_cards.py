@@ -52,8 +52,8 @@ voices of rhasspy in English, Dutch and Flemish (CC0); noise: ESC-10, clips of E
 or CC BY, ambience loops (CC0, CC BY, public domain), the background noise of Speech Commands
 (CC BY 4.0), and babble summed from voices of the same split.
 
-Where an earlier preset is named, training went on from its weights: where `small` and `base` had
-no recurrences yet, from those that fit.
+Where an earlier preset is named, training went on from its weights: where `nano`, `small` and
+`base` had no recurrences yet, from those that fit.
 """
 
 
