@@ -6,10 +6,10 @@ lmkd-train --config=small --network=small --data=FOLDER --workdir=runs/small \
 lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 
-EARLIER is the preset before (commit 790838b): in a checkout of it,
+EARLIER is the preset before: in a checkout of commit 790838b,
 `lmkd_tf.models.from_preset("small").save("EARLIER.keras")` writes it. What `lmkd-quickstart` does
-before its scores and report, `lmkd-train`, `lmkd-distill`, `lmkd-compress` and `lmkd-export` do with
-the same flags.
+before its scores and report, `lmkd-train`, `lmkd-distill`, `lmkd-compress` and `lmkd-export` do
+with the same flags.
 """
 
 from dataclasses import replace
