@@ -287,7 +287,7 @@ def test_core_of_either_namespace_is_what_the_builder_makes(name):
 
 def test_every_size_of_the_network_is_recorded_and_the_enhancer_taken(core, calibration, tmp_path):
     path, size = tmp_path / "student.tflite", {"num_bands": 12, "channels": 8}
-    enhancer = build("tcn", **size)
+    enhancer = build("tcn", num_bands=12, channels=8)
     manifest = to_tflite(
         enhancer, path, architecture="tcn", size=size, stft=StftConfig(), calibration=calibration
     )
