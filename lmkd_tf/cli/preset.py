@@ -83,13 +83,14 @@ def _training_of(workspace: Any, stage: str) -> dict[str, Any]:
 
 
 def public_command(command: str) -> str:
-    """Returns a command without the folders of this machine, which say nothing elsewhere.
+    """Returns a command as a user would type it: no folders of this machine, no `train.py`.
 
     Example:
         >>> public_command("lmkd-train --data=/x/corpus --override=network_start=/a/b.keras")
         'lmkd-train --data=corpus --override=network_start=b.keras'
     """
-    return re.sub(r"(^|[=,\s'\"])/(?:[^=,\s'\"]*/)?", r"\1", command)
+    command = re.sub(r"(^|[=,\s'\"])/(?:[^=,\s'\"]*/)?", r"\1", command)
+    return re.sub(r"^(\w+)\.py\b", r"lmkd-\1", command)  # python -m lmkd_tf.cli.train
 
 
 def _start_of(student: dict[str, Any], workdir: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from lmkd_tf.cli.common import run_program
+from lmkd_tf.cli.preset import public_command
 from lmkd_tf.config.files import atomic_path, read_json, sha256_of, write_json
 from lmkd_tf.models.presets import preset_files, preset_names
 
@@ -215,7 +216,7 @@ def _training(record: dict[str, Any]) -> str:
             f"| {label} | {steps:,} | {train['batch_size']} | {train['learning_rate']:g} | "
             f"{training['seconds'] / 60:.0f} | {(run.get('git_commit') or '-')[:7]} |"
         )
-        commands += [f"`{run['command']}`"] if run.get("command") else []
+        commands += [f"`{public_command(run['command'])}`"] if run.get("command") else []
     last = record["record"]
     facts = [f"Seed {last['seed']}", f"configuration `{last['config']['name']}`"]
     if "corpus" in last:  # came later, as well

@@ -41,6 +41,10 @@ def test_recorded_commands_name_no_folder_of_the_machine():
     assert public_command(given) == expected
 
 
+def test_recorded_commands_name_programs_that_users_have():
+    assert public_command("/a/cli/train.py --data=/b/c.py") == "lmkd-train --data=c.py"
+
+
 def test_another_network_than_the_student_started_from_is_refused(workdir):
     message = r"`--start` must hold the network that the student started from\. Received "
     with pytest.raises(ValueError, match=message):
