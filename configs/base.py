@@ -6,8 +6,7 @@ lmkd-train --config=base --network=base --data=FOLDER --workdir=runs/base \
 lmkd-quickstart --config=base --data=FOLDER --workdir=runs/base_int8 \
         --override=student_start=runs/base/network/network.keras
 
-EARLIER was the preset before (commit 4982fa9), saved as configs/small.py says. `base` has not yet
-heard noises at several speeds, as this configuration now has them.
+EARLIER was the preset before (commit 4982fa9), saved as configs/small.py says.
 """
 
 from dataclasses import replace
