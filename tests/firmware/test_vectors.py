@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import re
 
 import numpy as np
@@ -28,10 +29,10 @@ def test_golden_vectors_hold_features_codes_masks_and_output(shipped_export, tmp
     features = np.array(numbers(text, "lmkd_golden_features"))
     codes = np.array(numbers(text, "lmkd_golden_codes"))
     assert len(features) == len(codes) == 16 * 144
-    # Scale and zero point of the features in the manifest.
-    np.testing.assert_allclose(
-        codes, np.clip(features / 0.008156072348356247 - 5, -128, 127), atol=0.51
-    )
+    inputs = json.loads(shipped_export.read_text())["tensors"]["inputs"]
+    (given,) = (tensor for tensor in inputs if tensor["name"] == "features")
+    expected = np.clip(features / given["scale"] + given["zero_point"], -128, 127)
+    np.testing.assert_allclose(codes, expected, atol=0.51)
     assert len(numbers(text, "lmkd_golden_masks")) == 16 * 144
     assert len(numbers(text, "lmkd_golden_output")) == 15 * 256
     assert "#define LMKD_GOLDEN_NUM_HOPS 16" in header.read_text()
