@@ -57,7 +57,7 @@ static void prv_run_hop(struct lmkd_state *first, struct lmkd_state *second, int
     }
 }
 
-// Sample `n` of a voice without words: twelve harmonics, two and a half syllables a second.
+// Sample `n` of a voice without words: eleven harmonics, two and a half syllables a second.
 static float prv_voice(long n) {
     const float time_s = (float)(n % (2L * LMKD_SAMPLE_RATE_HZ)) / LMKD_SAMPLE_RATE_HZ;
     const float syllable = sinf(2.5f * TWO_PI * time_s);
@@ -80,7 +80,8 @@ static double prv_error_of_voice(struct lmkd_state *state, int16_t *hop) {
         }
         CHECK_STATUS(lmkd_process_hop(state, hop, hop), LMKD_OK);
         for (long n = 0; n < LMKD_HOP_LENGTH && t >= VOICE_HOPS * 2 / 3; n++) {
-            const double error = hop[n] - prv_voice((t - 1) * LMKD_HOP_LENGTH + n);
+            const float voice = prv_voice((t - 1) * LMKD_HOP_LENGTH + n);
+            const double error = (double)hop[n] - (double)voice;
             power += error * error;
         }
     }
