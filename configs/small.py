@@ -7,10 +7,9 @@ lmkd-quickstart --config=small --data=FOLDER --workdir=runs/small_int8 \
         --override=student_start=runs/small/network/network.keras
 
 EARLIER is the preset before: in a checkout of commit 790838b,
-`lmkd_tf.models.from_preset("small").save("EARLIER.keras")` writes it. The network that came out
-went on once more, with `network_training.epochs=9` and `data.noise_speeds=0.7,0.85,1.0,1.2,1.4`,
-and that one was distilled. What `lmkd-quickstart` does before its scores and report, `lmkd-train`,
-`lmkd-distill`, `lmkd-compress` and `lmkd-export` do with the same flags.
+`lmkd_tf.models.from_preset("small").save("EARLIER.keras")` writes it. What `lmkd-quickstart` does
+before its scores and report, `lmkd-train`, `lmkd-distill`, `lmkd-compress` and `lmkd-export` do
+with the same flags.
 """
 
 from dataclasses import replace
