@@ -9,8 +9,7 @@ lmkd-quickstart --config=nano --data=FOLDER --workdir=runs/nano_int8 \
 
 EARLIER was the preset before, which had blocks that remember instead of a recurrence: in a checkout
 of commit d1e860f, `lmkd_tf.models.from_preset("nano").save("EARLIER.keras")` writes it. The network
-that came out went on once more, without the last flag. The preset of then went on once more as
-well, with `data.noise_speeds=0.7,0.85,1.0,1.2,1.4`, and was distilled and quantized again.
+that came out went on once more, without the last flag.
 """
 
 from dataclasses import replace
